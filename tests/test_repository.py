@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The promises of HACKING.md that a machine can keep: files are where a newcomer looks for them."""
+
+import ast
+import importlib.metadata
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyvpp
+
+ROOT = Path(__file__).resolve().parent.parent
+NODES = ROOT / "graph_nodes" / "pyvpp_nodes"
+PLUGINS = ROOT / "plugins"
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def sources(*folders: Path) -> Iterator[Path]:
+    for folder in folders:
+        yield from sorted(folder.rglob("*.py"))
+
+
+def node_names(path: Path) -> list[str]:
+    """The names in the file's @node(name="...") decorators."""
+    names = []
+    for function in ast.walk(ast.parse(path.read_text(), str(path))):
+        for decorator in getattr(function, "decorator_list", ()):
+            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).split(".")[-1] == "node":
+                names += [str(ast.literal_eval(k.value)) for k in decorator.keywords if k.arg == "name"]
+    return names
+
+
+def node_files() -> dict[Path, list[str]]:
+    """Each file of the stack and of the plugins that declares a node, with the nodes' names."""
+    found = {path: node_names(path) for path in sources(NODES, PLUGINS)}
+    return {path: names for path, names in found.items() if names}
+
+
+def test_path(source: Path) -> Path:
+    """pyvpp_nodes/ip4/lookup.py is tested by tests/graph_nodes/ip4/test_lookup.py; plugins keep their package's name."""
+    if source.is_relative_to(NODES):
+        folder = ROOT / "tests" / "graph_nodes" / source.parent.relative_to(NODES)
+    else:
+        folder = ROOT / "tests" / "plugins" / source.parent.relative_to(PLUGINS)
+    return folder / f"test_{source.name}"
+
+
+test_path.__test__ = False  # type: ignore[attr-defined]
+
+
+def relative(paths: list[Path]) -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def test_every_node_file_has_its_test_file():
+    missing = [test_path(path) for path in node_files() if not test_path(path).exists()]
+    assert not missing, "write " + ", ".join(relative(missing))
+
+
+def test_one_node_one_file():
+    crowded = {str(path.relative_to(ROOT)): names for path, names in node_files().items() if len(names) > 1}
+    assert not crowded
+
+
+def test_a_node_file_opens_with_the_node_name():
+    """The docstring is the manual page: "ip4-lookup: find the adjacency of a packet"."""
+    wrong = []
+    for path, names in node_files().items():
+        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+        if not docstring.startswith(f"{names[0]}: "):
+            wrong.append(f'{path.relative_to(ROOT)}: the docstring does not begin "{names[0]}: "')
+    assert not wrong, "\n".join(wrong)
+
+
+def test_node_names_are_unique():
+    names = [name for found in node_files().values() for name in found]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_every_source_names_its_licence():
+    files = sources(ROOT / "pyvpp", ROOT / "graph_nodes", PLUGINS, ROOT / "tests")
+    bare = [path for path in files if not path.read_text().startswith("# SPDX-License-Identifier: Apache-2.0\n")]
+    assert not relative(bare)
+
+
+def test_every_source_folder_is_a_package():
+    """The loader walks packages: a node in a folder without __init__.py would never be found."""
+    folders = {path.parent for path in sources(ROOT / "pyvpp", NODES, *PLUGINS.glob("pyvpp_*"))}
+    assert not relative([folder for folder in sorted(folders) if not (folder / "__init__.py").exists()])
+
+
+def test_source_roots_hold_only_packages_of_ours():
+    """Whatever lies here becomes a top-level name in everybody's site-packages."""
+    packages = [path for root in (NODES.parent, PLUGINS) for path in root.iterdir() if path.is_dir()]
+    assert not [path.name for path in packages if not path.name.startswith("pyvpp_") and path.name != "__pycache__"]
+
+
+def test_every_package_of_nodes_is_announced_and_typed():
+    announced = set(PROJECT["project"]["entry-points"]["pyvpp.plugins"].values())
+    present = {path.parent.name for root in (NODES.parent, PLUGINS) for path in root.glob("pyvpp_*/__init__.py")}
+    assert announced == present
+    linted = set(PROJECT["tool"]["importlinter"]["root_packages"])
+    assert linted == {"pyvpp"} | present
+    untyped = [name for root in (ROOT, NODES.parent, PLUGINS) for name in linted
+               if (root / name / "__init__.py").exists() and not (root / name / "py.typed").exists()]  # fmt: skip
+    assert not untyped
+
+
+def test_one_version():
+    version = PROJECT["project"]["version"]
+    assert pyvpp.__version__ == version
+    try:
+        installed = importlib.metadata.distribution("pyvpp")
+    except importlib.metadata.PackageNotFoundError:
+        return  # a bare checkout
+    assert installed.version == version, "run `pip install -e .` again"
+    entry_points = {e.name: e.value for e in installed.entry_points if e.group == "pyvpp.plugins"}
+    assert entry_points == PROJECT["project"]["entry-points"]["pyvpp.plugins"], "run `pip install -e .` again"
+
+
+def test_the_commands_exist():
+    for command, target in PROJECT["project"]["scripts"].items():
+        module, function = target.split(":")
+        path = ROOT / (module.replace(".", "/") + ".py")
+        defined = {n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef)}
+        assert function in defined, f"{command} = {target}"
