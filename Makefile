@@ -36,7 +36,7 @@ test-python: venv
 
 # A warm cache would hide the checks, so tests/conftest.py gives this mode a NUMBA_CACHE_DIR of its own.
 test-bounds: venv
-	NUMBA_BOUNDSCHECK=1 $(PYTEST) -n auto -m "not system" tests/graph_nodes tests/pyvpp
+	env -u NUMBA_CACHE_DIR NUMBA_BOUNDSCHECK=1 $(PYTEST) -n auto -m "not system" tests/graph_nodes tests/pyvpp
 
 bench: venv
 	$(BIN)/pyvpp bench

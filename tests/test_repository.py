@@ -27,7 +27,7 @@ def node_names(path: Path) -> list[str]:
     for function in ast.walk(ast.parse(path.read_text(), str(path))):
         for decorator in getattr(function, "decorator_list", ()):
             if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).split(".")[-1] == "node":
-                names += [str(ast.literal_eval(k.value)) for k in decorator.keywords if k.arg == "name"]
+                names += [ast.unparse(k.value).strip("'\"") for k in decorator.keywords if k.arg == "name"]
     return names
 
 
@@ -37,7 +37,7 @@ def node_files() -> dict[Path, list[str]]:
     return {path: names for path, names in found.items() if names}
 
 
-def test_path(source: Path) -> Path:
+def its_test(source: Path) -> Path:
     """pyvpp_nodes/ip4/lookup.py is tested by tests/graph_nodes/ip4/test_lookup.py; plugins keep their package's name."""
     if source.is_relative_to(NODES):
         folder = ROOT / "tests" / "graph_nodes" / source.parent.relative_to(NODES)
@@ -46,15 +46,12 @@ def test_path(source: Path) -> Path:
     return folder / f"test_{source.name}"
 
 
-test_path.__test__ = False  # type: ignore[attr-defined]
-
-
 def relative(paths: list[Path]) -> list[str]:
     return [str(path.relative_to(ROOT)) for path in paths]
 
 
 def test_every_node_file_has_its_test_file():
-    missing = [test_path(path) for path in node_files() if not test_path(path).exists()]
+    missing = [its_test(path) for path in node_files() if not its_test(path).exists()]
     assert not missing, "write " + ", ".join(relative(missing))
 
 
@@ -97,14 +94,12 @@ def test_source_roots_hold_only_packages_of_ours():
 
 
 def test_every_package_of_nodes_is_announced_and_typed():
-    announced = set(PROJECT["project"]["entry-points"]["pyvpp.plugins"].values())
-    present = {path.parent.name for root in (NODES.parent, PLUGINS) for path in root.glob("pyvpp_*/__init__.py")}
-    assert announced == present
-    linted = set(PROJECT["tool"]["importlinter"]["root_packages"])
-    assert linted == {"pyvpp"} | present
-    untyped = [name for root in (ROOT, NODES.parent, PLUGINS) for name in linted
-               if (root / name / "__init__.py").exists() and not (root / name / "py.typed").exists()]  # fmt: skip
-    assert not untyped
+    packages = [path.parent for root in (NODES.parent, PLUGINS) for path in root.glob("pyvpp_*/__init__.py")]
+    names = {path.name for path in packages}
+    assert set(PROJECT["project"]["entry-points"]["pyvpp.plugins"].values()) == names
+    assert set(PROJECT["tool"]["importlinter"]["root_packages"]) == {"pyvpp"} | names
+    untyped = [path for path in (ROOT / "pyvpp", *packages) if not (path / "py.typed").exists()]
+    assert not relative(untyped)
 
 
 def test_one_version():
@@ -123,5 +118,6 @@ def test_the_commands_exist():
     for command, target in PROJECT["project"]["scripts"].items():
         module, function = target.split(":")
         path = ROOT / (module.replace(".", "/") + ".py")
+        assert path.exists(), f"{command} = {target}"
         defined = {n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef)}
         assert function in defined, f"{command} = {target}"
