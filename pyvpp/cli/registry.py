@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How to add a command.
+
+A command is a function with a label. Write it in the `cli.py` of your package's folder; the loader finds it there.
+
+    from typing import Any
+
+    from pyvpp.cli.registry import Arguments, CommandError, Output, command
+
+    @command("create vxlan tunnel", help="create vxlan tunnel src ADDRESS dst ADDRESS vni N [instance N] [del]")
+    def create_vxlan_tunnel(engine: Any, args: Arguments) -> str:
+        '''Create a tunnel. (This docstring is what `help create vxlan tunnel` shows under the syntax.)'''
+        src = dst = vni = None
+        while args:                                  # options in any order, as in VPP
+            if args.accept("src"):
+                src = args.ip4()
+            elif args.accept("dst"):
+                dst = args.ip4()
+            elif args.accept("vni"):
+                vni = args.unsigned(max=0xFFFFFF, what="a vni")
+            else:
+                raise args.unknown("src", "dst", "vni")
+        if vni is None:
+            raise CommandError("vni not specified")  # the operator sees: create vxlan tunnel: vni not specified
+        return engine.tunnels.create(src, dst, vni).name
+
+**The handler** gets the engine and the words after the command's name. It returns text (str), an `Output(text, data)`,
+or None; `async def` is fine. `--json` prints `data`: give every `show` one, built of dict, list, str, int, float, None,
+dataclasses, ip addresses or numpy values. `help` repeats the command and writes its grammar as VPP does: `[optional]`,
+`a|b`, placeholders in CAPITALS or <angles>; completion offers the lower-case words in it, and the interfaces' names for
+INTERFACE, the graph's nodes for NODE.
+
+**Errors.** An operator's mistake is `CommandError("what is wrong `word' (expected ...)")` or any other OperatorError,
+which the control plane may raise as it does for its other users; the command's name is put in front. Any other exception
+is a bug: the operator gets "internal error", the log gets the traceback. Read and check everything before the first
+change, and call `args.end()` when no word may be left.
+
+**Words.** `show ip fib` is reached by `sh ip fi` too: every word may be shortened while it stays unique. A command may
+have sub-commands (`show interface` and `show interface address`): a word that is no sub-command is its argument.
+`aliases=("show ip neighbor",)` are further full names, which help does not list.
+
+**Arguments**, described in pyvpp/cli/arguments.py; each raises CommandError naming the bad word and what was expected:
+
+    while args:                    words are left
+    args.peek()                    next word or None              args.accept("via")          consume it if it is next
+    args.expect("via")             must be next                   args.choice("up", "down", what="flags")
+    args.word() .unsigned(min=, max=) .number()                   args.rest()                 the rest, verbatim
+    args.ip4() .ip6() .ip()        ipaddress.IPv4Address ...      args.mac()                  six bytes
+    args.prefix4() .prefix6() .prefix()      IPv4Network ...      args.address4() ...         IPv4Interface: 10.1.2.3/24
+    args.interface(engine)         the interface object           args.block()                Arguments of a { ... }
+    args.attempt(args.ip4)         value, or None and nothing consumed
+    args.end()                     nothing may be left            raise args.unknown("via", "table")    in an else branch
+
+**Tests** call it as it is, with a text: `create_vxlan_tunnel(engine, "src 10.0.0.1 dst 10.0.0.2 vni 5")`.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from pyvpp.cli.arguments import Arguments, CommandError, interfaces_of
+
+__all__ = ["Arguments", "Command", "CommandError", "Output", "command", "commands_in", "commands_of", "interfaces_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a command has to say: `text` for people, `data` for --json."""
+
+    text: str = ""
+    data: Any = None
+
+
+Result = Output | str | None
+Handler = Callable[[Any, Arguments], Result | Awaitable[Result]]
+Completer = Callable[[Any, list[str]], Iterable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A labelled handler. Nothing is registered by making one: the loader collects them from modules."""
+
+    name: str
+    help: str
+    handler: Handler
+    aliases: tuple[str, ...] = ()
+    complete: Completer | None = None
+
+    def __call__(self, engine: Any, args: Arguments | str = "") -> Any:
+        return self.handler(engine, Arguments(args) if isinstance(args, str) else args)
+
+    @property
+    def manual(self) -> str:
+        return self.handler.__doc__ or ""
+
+
+def command(
+    name: str, *, help: str, aliases: tuple[str, ...] = (), complete: Completer | None = None
+) -> Callable[[Handler], Command]:
+    """Label a handler. `complete(engine, words)` may offer words beyond those that `help` names."""
+
+    def label(handler: Handler) -> Command:
+        return Command(" ".join(name.split()), help, handler, aliases, complete)
+
+    return label
+
+
+def commands_in(module: ModuleType) -> list[Command]:
+    """The commands a module defines or imports, in the order it names them."""
+    found = (value for value in vars(module).values() if isinstance(value, Command))
+    return list({id(each): each for each in found}.values())
+
+
+def commands_of(package: ModuleType) -> list[Command]:
+    """The commands of every module called `cli` below a package, which are imported for it."""
+    paths = getattr(package, "__path__", ())
+    names = [each.name for each in pkgutil.walk_packages(paths, package.__name__ + ".")]
+    modules = [importlib.import_module(name) for name in names if name.rpartition(".")[2] == "cli"]
+    found = [each for module in modules for each in commands_in(module)]
+    return list({id(each): each for each in found}.values())
