@@ -98,7 +98,7 @@ class Arguments:
         return self._tokens[at].text if at < len(self._tokens) else None
 
     def accept(self, *keywords: str) -> str | None:
-        """Consume and return the one of these keywords that comes next, else None. `l2 xconnect` asks for both words."""
+        """Consume and return the one of these keywords that comes next, else None. `l2 xconnect` means both words."""
         for keyword in keywords:
             words = keyword.split()
             if [t.text for t in self._tokens[self._at : self._at + len(words)]] == words:

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pyvpp import __version__
 from pyvpp.cli.arguments import Arguments, CommandError, expectation
 from pyvpp.cli.logbuffer import LEVELS, class_name, level_name, log_buffer, logger_names
 from pyvpp.cli.registry import Output, command
@@ -65,7 +66,7 @@ def show_version(engine: Any, args: Arguments) -> Output:
     verbose = args.accept("verbose")
     args.end()
     data = {
-        "version": _version("pyvpp") or "unknown",
+        "version": __version__,
         "python": platform.python_version(),
         "numba": _version("numba"),
         "numpy": _version("numpy"),
@@ -96,7 +97,7 @@ def show_cli(engine: Any, args: Arguments) -> Output:
     return Output("\n".join(names), names)
 
 
-@command("show logging", help="show logging", aliases=("show log",))
+@command("show logging", help="show logging")
 def show_logging(engine: Any, args: Arguments) -> Output:
     """The latest log messages, oldest first."""
     args.end()
@@ -105,7 +106,7 @@ def show_logging(engine: Any, args: Arguments) -> Output:
     return Output(text, entries)
 
 
-@command("show logging configuration", help="show logging configuration", aliases=("show log configuration",))
+@command("show logging configuration", help="show logging configuration")
 def show_logging_configuration(engine: Any, args: Arguments) -> Output:
     """The buffer's size and the level of every class of messages."""
     args.end()

@@ -26,18 +26,18 @@ A command is a function with a label. Write it in the `cli.py` of your package's
 
 **The handler** gets the engine and the words after the command's name. It returns text (str), an `Output(text, data)`,
 or None; `async def` is fine. `--json` prints `data`: give every `show` one, built of dict, list, str, int, float, None,
-dataclasses, ip addresses or numpy values. `help` repeats the command and writes its grammar as VPP does: `[optional]`,
-`a|b`, placeholders in CAPITALS or <angles>; completion offers the lower-case words in it, and the interfaces' names for
-INTERFACE, the graph's nodes for NODE.
+dataclasses, ip addresses or numpy values (bytes would come out as base64: write a MAC as text). `help` repeats the
+command and writes its grammar as VPP does: `[optional]`, `a|b`, placeholders in CAPITALS or <angles>; completion offers
+the lower-case words in it, and the interfaces' names for INTERFACE, the graph's nodes for NODE.
 
 **Errors.** An operator's mistake is `CommandError("what is wrong `word' (expected ...)")` or any other OperatorError,
-which the control plane may raise as it does for its other users; the command's name is put in front. Any other exception
-is a bug: the operator gets "internal error", the log gets the traceback. Read and check everything before the first
-change, and call `args.end()` when no word may be left.
+which the control plane may raise as well; the command's name is put in front. Any other exception is a bug: the
+operator gets "internal error", the log gets the traceback. Read and check everything before the first change, and call
+`args.end()` when no word may be left.
 
 **Words.** `show ip fib` is reached by `sh ip fi` too: every word may be shortened while it stays unique. A command may
 have sub-commands (`show interface` and `show interface address`): a word that is no sub-command is its argument.
-`aliases=("show ip neighbor",)` are further full names, which help does not list.
+`aliases=("set ip neighbor",)` are further full names, which help does not list and nobody can abbreviate.
 
 **Arguments**, described in pyvpp/cli/arguments.py; each raises CommandError naming the bad word and what was expected:
 
@@ -49,7 +49,7 @@ have sub-commands (`show interface` and `show interface address`): a word that i
     args.prefix4() .prefix6() .prefix()      IPv4Network ...      args.address4() ...         IPv4Interface: 10.1.2.3/24
     args.interface(engine)         the interface object           args.block()                Arguments of a { ... }
     args.attempt(args.ip4)         value, or None and nothing consumed
-    args.end()                     nothing may be left            raise args.unknown("via", "table")    in an else branch
+    args.end()                     nothing may be left            raise args.unknown("via", "table")   in an else branch
 
 **Tests** call it as it is, with a text: `create_vxlan_tunnel(engine, "src 10.0.0.1 dst 10.0.0.2 vni 5")`.
 """

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line's socket: <runtime directory>/cli.sock, one JSON request per line, one JSON response per line.
+
+    {"command": "show version", "json": false}  ->  {"status": 0, "output": "pyvpp v...", "error": ""}
+    {"complete": "sh ver"}                      ->  {"status": 0, ..., "completions": [["version", "show version"]]}
+
+A client that sends anything else gets status 1 and the reason; one that goes away is forgotten. Clients do not wait for
+each other, except that a command that does not await anything runs at once, on the main thread.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pyvpp.cli.arguments import CommandError
+from pyvpp.cli.parser import CommandTree
+from pyvpp.cli.registry import Output
+from pyvpp.errors import OperatorError
+
+log = logging.getLogger(__name__)
+
+SOCKET_NAME = "cli.sock"
+MODE = 0o660
+LONGEST_REQUEST = 1 << 20
+LONGEST_PATH = 107  # bytes in sockaddr_un
+
+
+class Request(msgspec.Struct):
+    command: str | None = None
+    json: bool = False
+    complete: str | None = None
+
+
+class Response(msgspec.Struct):
+    status: int = 0
+    output: str = ""
+    error: str = ""
+    completions: list[tuple[str, str]] = []
+
+
+class CliServer:
+    """`await start()` listens, `await stop()` hangs up on everybody and takes the socket away."""
+
+    def __init__(self, engine: Any, tree: CommandTree, runtime_dir: Path | str) -> None:
+        self._engine = engine
+        self._tree = tree
+        self.path = Path(runtime_dir) / SOCKET_NAME
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        listener = listen(self.path)
+        self._server = await asyncio.start_unix_server(self._client, sock=listener, limit=LONGEST_REQUEST)
+
+    async def stop(self) -> None:
+        if self._server is None:
+            return
+        self._server.close()
+        for client in tuple(self._clients):
+            client.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+        self._server = None
+        self.path.unlink(missing_ok=True)
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._clients.add(task)
+        try:
+            await self._serve(reader, writer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # it went away, or we do
+        except Exception:
+            log.exception("a command line client was dropped")
+        finally:
+            self._clients.discard(task)
+            writer.close()
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            try:
+                line = await reader.readline()
+            except ValueError:  # no line end within the limit: what follows cannot be told apart
+                writer.write(_encode(_failure(f"request too long (expected at most {LONGEST_REQUEST} bytes)")))
+                await writer.drain()
+                return
+            if not line:
+                return
+            writer.write(_encode(await self._answer(line)))
+            await writer.drain()
+
+    async def _answer(self, line: bytes) -> Response:
+        try:
+            request = msgspec.json.decode(line, type=Request)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _failure(f'invalid request: {error} (expected {{"command": "show version"}} in one line)')
+        if request.complete is not None:
+            return Response(completions=self._tree.complete(request.complete, self._engine))
+        if request.command is None:
+            return _failure("invalid request: neither command nor complete")
+        try:
+            output = await self._tree.run(self._engine, request.command)
+        except CommandError as error:
+            return _failure(str(error), error.output)
+        if not request.json:
+            return Response(output=output.text)
+        try:
+            return Response(output=as_json(output))
+        except Exception:
+            log.exception("output is not JSON: %s", request.command)
+            return _failure("internal error: the output cannot be written as JSON; see the log")
+
+
+def listen(path: Path) -> socket.socket:
+    """A listening socket at this path. One that nobody serves any more is replaced; anything else is left alone."""
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        raise OperatorError(
+            f"runtime directory `{path.parent}' has too long a name for a socket (expected fewer bytes)"
+        )
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_room(path)
+        before = os.umask(0o777 & ~MODE)  # the mode must be right from the first moment
+        try:
+            listener.bind(os.fspath(path))
+        finally:
+            os.umask(before)
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise OperatorError(f"cannot listen on {path}: {error.strerror or error}") from None
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _make_room(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OperatorError(f"{path} exists and is no socket (expected nothing there, or pyvpp's own socket)")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a server whose backlog is full is alive too
+        refused = probe.connect_ex(os.fspath(path)) in (errno.ECONNREFUSED, errno.ENOENT)
+    if not refused:
+        raise OperatorError(f"{path} is served already: another pyvpp runs with --runtime-dir {path.parent}")
+    path.unlink(missing_ok=True)
+
+
+def as_json(output: Output) -> str:
+    """The data, or where a command has none, its text."""
+    data = output.data if output.data is not None else {"output": output.text}
+    return msgspec.json.format(msgspec.json.encode(data, enc_hook=_plain), indent=2).decode()
+
+
+def _plain(value: Any) -> Any:
+    """What msgspec does not know: numpy's values, and whatever says best in words what it is."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)
+
+
+def _failure(error: str, output: str = "") -> Response:
+    return Response(status=1, output=output, error=error)
+
+
+def _encode(response: Response) -> bytes:
+    try:
+        return msgspec.json.encode(response) + b"\n"
+    except UnicodeEncodeError:  # a file name that is not UTF-8
+        response.output, response.error = (
+            text.encode("utf-8", "backslashreplace").decode() for text in (response.output, response.error)
+        )
+        return msgspec.json.encode(response) + b"\n"
