@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AF_PACKET: an interface of Linux read and written through rings shared with the operating system.
+
+Two sockets an interface. The first has a receive and a transmit ring (TPACKET_V2), which lie in the heap, so that kernels copy
+between ring and buffer by heap offsets. The second has none and sends what is too large for a slot of the transmit ring, GSO
+packets above all, straight from the buffer by one system call each. Both carry virtio_net_hdr, so that 64 KiB packets and
+unfinished checksums pass unchanged.
+
+A receive slot holds the largest GSO packet whole: in a smaller one it would arrive cut without an error. Measured over veth:
+64 slots lose packets under TCP, 256 do not; the block retirement of TPACKET_V3 costs 1 ms of latency for no gain in rate.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from pyvpp.linux import netns
+from pyvpp.tables import Table
+
+RX_SLOT_BYTES = 69632  # 17 pages: 64 KiB, headers, TPACKET_V2's own header
+TX_SLOT_BYTES = 4096
+
+# Offsets in a slot (struct tpacket2_hdr, linux/if_packet.h).
+STATUS = 0
+LENGTH = 4
+CAPTURED = 8
+MAC = 12
+VLAN_TCI = 24
+VLAN_TPID = 26
+TX_DATA = 32
+
+STATUS_KERNEL = 0
+STATUS_USER = 1
+STATUS_VLAN_VALID = 0x10
+STATUS_VLAN_TPID_VALID = 0x40
+STATUS_AVAILABLE = 0
+STATUS_SEND_REQUEST = 1
+
+AF_PACKET_RING = np.dtype(
+    (
+        np.record,
+        [
+            ("rx", "<i8"),  # heap offset of the receive ring
+            ("tx", "<i8"),  # heap offset of the transmit ring
+            ("fd", "<i4"),  # the socket of the rings
+            ("send_fd", "<i4"),  # the socket without rings
+            ("rx_slots", "<u4"),  # 0: this interface is none of ours
+            ("rx_slot_bytes", "<u4"),
+            ("rx_next", "<u4"),
+            ("tx_slots", "<u4"),
+            ("tx_slot_bytes", "<u4"),
+            ("tx_next", "<u4"),
+        ],
+    )
+)
+AF_PACKET_RINGS = Table("af_packet_rings", dtype=AF_PACKET_RING, capacity=256)  # row: sw_if_index
+
+_SOL_PACKET = 263
+_ADD_MEMBERSHIP = 1
+_RX_RING = 5
+_STATISTICS = 6
+_VERSION = 10
+_TX_RING = 13
+_LOSS = 14
+_VNET_HDR = 15
+_QDISC_BYPASS = 20
+_IGNORE_OUTGOING = 23
+_TPACKET_V2 = 1
+_PROMISCUOUS = 1
+_ALL_MULTICAST = 2
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
+_ETH_P_ALL = 3
+_SIOCGIFFLAGS = 0x8913
+_SIOCGIFMTU = 0x8921
+_SIOCGIFHWADDR = 0x8927
+_IFF_UP = 0x1
+_IFF_RUNNING = 0x40
+_SOCKET_BUFFER_BYTES = 32 << 20
+_PAGE = 4096
+
+
+class RingHeap(Protocol):
+    """What we need of the heap: a place for a mapping of a file descriptor, named by its heap offset."""
+
+    def map_ring(self, fd: int, length: int) -> int: ...
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the operating system counted on the receive ring since the device was opened."""
+
+    packets: int
+    drops: int
+
+
+class AfPacket:
+    """An open pair of packet sockets on one Linux interface; it goes on working wherever the caller moves afterwards.
+
+    `namespace` is the interface's network namespace (a file descriptor; None is the caller's). `all_multicast` makes the NIC
+    accept every group: the groups joined on a TAP that stands in for the NIC are not known to it.
+    """
+
+    def __init__(
+        self,
+        linux_name: str,
+        namespace: int | None = None,
+        *,
+        rx_slots: int = 256,
+        tx_slots: int = 512,
+        promiscuous: bool = False,
+        all_multicast: bool = False,
+    ) -> None:
+        self.linux_name = linux_name
+        self.rx_slots = rx_slots
+        self.tx_slots = tx_slots
+        self._packets = 0
+        self._drops = 0
+
+        def open_both() -> tuple[socket.socket, socket.socket]:
+            rings = self._open(_ETH_P_ALL, rings=True)
+            try:
+                return rings, self._open(0, rings=False)
+            except OSError:
+                rings.close()
+                raise
+
+        self._rings, self._sender = netns.run_in(namespace, open_both) if namespace is not None else open_both()
+        self.ifindex = self._interface_index()
+        if promiscuous:
+            self._join(_PROMISCUOUS)
+        if all_multicast:
+            self._join(_ALL_MULTICAST)
+
+    def _open(self, protocol: int, rings: bool) -> socket.socket:
+        """The order matters: with a ring in place the other options answer EBUSY; unbound, nothing is received yet."""
+        opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        try:
+            opened.setsockopt(_SOL_PACKET, _VERSION, _TPACKET_V2)
+            opened.setsockopt(_SOL_PACKET, _VNET_HDR, 1)
+            opened.setsockopt(_SOL_PACKET, _QDISC_BYPASS, 1)
+            opened.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)
+            opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _SOCKET_BUFFER_BYTES)
+            opened.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SOCKET_BUFFER_BYTES)
+            if rings:
+                opened.setsockopt(_SOL_PACKET, _LOSS, 1)  # a packet that cannot leave frees its slot
+                opened.setsockopt(_SOL_PACKET, _RX_RING, _ring_request(RX_SLOT_BYTES, self.rx_slots))
+                opened.setsockopt(_SOL_PACKET, _TX_RING, _ring_request(TX_SLOT_BYTES, self.tx_slots))
+            opened.bind((self.linux_name, protocol))
+        except OSError:
+            opened.close()
+            raise
+        return opened
+
+    def attach(self, heap: RingHeap, row: Any) -> None:
+        """Maps the rings into the heap and describes them in a row of `af_packet_rings`. Once per device."""
+        offset = heap.map_ring(self._rings.fileno(), self.ring_bytes)
+        row.rx = offset
+        row.tx = offset + self.rx_slots * RX_SLOT_BYTES
+        row.fd = self._rings.fileno()
+        row.send_fd = self._sender.fileno()
+        row.rx_slot_bytes = RX_SLOT_BYTES
+        row.rx_next = 0
+        row.tx_slots = self.tx_slots
+        row.tx_slot_bytes = TX_SLOT_BYTES
+        row.tx_next = 0
+        row.rx_slots = self.rx_slots
+
+    @staticmethod
+    def detach(row: Any) -> None:
+        """Takes the rings from the kernels; to be done at a barrier, before `close`."""
+        row.rx_slots = 0
+        row.tx_slots = 0
+        row.fd = -1
+        row.send_fd = -1
+
+    @property
+    def ring_bytes(self) -> int:
+        return self.rx_slots * RX_SLOT_BYTES + self.tx_slots * TX_SLOT_BYTES
+
+    def poll_fds(self) -> tuple[int, ...]:
+        """Readable when a packet waits in the receive ring."""
+        return (self._rings.fileno(),)
+
+    def statistics(self) -> Statistics:
+        """The operating system forgets its figures whenever it tells them, so they are added up here."""
+        packets, drops = struct.unpack("II", self._rings.getsockopt(_SOL_PACKET, _STATISTICS, 8))
+        self._packets += packets - drops  # its packets include those dropped (tpacket_stats)
+        self._drops += drops
+        return Statistics(self._packets, self._drops)
+
+    def mac(self) -> bytes:
+        return self._ask(_SIOCGIFHWADDR)[2:8]
+
+    def mtu(self) -> int:
+        return int(struct.unpack_from("i", self._ask(_SIOCGIFMTU))[0])
+
+    def link_up(self) -> bool:
+        """Up and with a carrier, as Linux sees it."""
+        flags = int(struct.unpack_from("H", self._ask(_SIOCGIFFLAGS))[0])
+        return flags & (_IFF_UP | _IFF_RUNNING) == _IFF_UP | _IFF_RUNNING
+
+    def close(self) -> None:
+        self._rings.close()
+        self._sender.close()
+
+    def _ask(self, request: int) -> bytes:
+        """An ioctl on the interface by name; the socket belongs to the right namespace."""
+        name = self._rings.getsockname()[0]  # follows a rename
+        return fcntl.ioctl(self._rings, request, struct.pack("16s24x", name.encode()))[16:]
+
+    def _interface_index(self) -> int:
+        return int(struct.unpack_from("i", self._ask(0x8933))[0])
+
+    def _join(self, kind: int) -> None:
+        self._rings.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, struct.pack("iHH8x", self.ifindex, kind, 0))
+
+
+def _ring_request(slot_bytes: int, slots: int) -> bytes:
+    """struct tpacket_req: a block is made of whole pages that are contiguous in memory, so it is kept small."""
+    block_bytes = max(slot_bytes, _PAGE)
+    return struct.pack("IIII", block_bytes, slot_bytes * slots // block_bytes, slot_bytes, slots)

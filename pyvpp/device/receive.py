@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every input kernel does with a packet it received: find a buffer that holds it and fill in the metadata."""
+
+from pyvpp.buffers import NO_BUFFER, SMALL_ROOM, take_large, take_small
+from pyvpp.jit import inline
+from pyvpp.typing import U32, Record
+
+
+@inline
+def take_for(pool: U32, n: int) -> int:
+    """A buffer with room for n bytes, the smallest there is, or NO_BUFFER."""
+    b = NO_BUFFER
+    if n <= SMALL_ROOM:
+        b = take_small(pool)
+    if b == NO_BUFFER:
+        b = take_large(pool)
+    return b
+
+
+@inline
+def set_received(m: Record, sw_if_index: int, cur: int, n: int, flags: int) -> None:
+    """Metadata of a fresh packet of n bytes at cur; GSO and checksum state come from `read_vnet`, which adds to the flags."""
+    m.cur = cur
+    m.len = n
+    m.flags = flags
+    m.l2 = cur
+    m.l3 = cur
+    m.l4 = cur
+    m.rx = sw_if_index
+    m.tx = 0
+    m.adj = 0
+    m.flow_hash = 0
+    m.error = 0
+    m.ref = 1
+    m.feature = 0
+    m.trace = 0

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""System calls and ordered memory accesses for kernels of device drivers.
+
+A call answers as the kernel does: what it returned, or minus errno. Compiled, it is a direct call of libc through
+`numba.types.ExternalFunction`, which caches; as plain Python it goes through ctypes. Memory is named by heap offset and turned
+into an address by `address_of` at the last moment.
+
+A ring's status word is shared with the operating system: it is read with acquire and written with release order, so that
+nothing of a frame is read before the frame is ours, nor written after it is not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from llvmlite import ir
+from numba import config, int32, int64, types, uint32, uint64
+from numba.extending import intrinsic
+
+from pyvpp.jit import inline
+from pyvpp.typing import U8
+
+EAGAIN = 11
+EIO = 5
+ENOBUFS = 105
+MSG_DONTWAIT = 0x40
+
+_WORD = ir.IntType(32)
+_LONG = ir.IntType(64)
+
+if config.DISABLE_JIT:
+    _libc = ctypes.CDLL(None, use_errno=True)
+
+    def _function(name: str, *arguments: Any) -> Any:
+        function = _libc[name]
+        function.restype = ctypes.c_ssize_t
+        function.argtypes = arguments
+        return function
+
+    _read = _function("read", ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
+    _write = _function("write", ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
+    _sendto = _function(
+        "sendto", ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32
+    )
+
+    def _errno() -> int:
+        return ctypes.get_errno()
+
+    def address_of(heap: U8, offset: int) -> int:
+        """The address of a byte of the heap, for a system call."""
+        return int(heap.ctypes.data) + offset
+
+    def acquire32(heap: U8, offset: int) -> int:
+        """Reads a word before everything that follows in program order."""
+        return int.from_bytes(heap[offset : offset + 4].tobytes(), "little")
+
+    def release32(heap: U8, offset: int, value: int) -> None:
+        """Writes a word after everything that precedes in program order."""
+        heap[offset : offset + 4].view("<u4")[0] = value
+
+else:
+    _read = types.ExternalFunction("read", types.int64(types.int32, types.int64, types.uint64))
+    _write = types.ExternalFunction("write", types.int64(types.int32, types.int64, types.uint64))
+    _sendto = types.ExternalFunction(
+        "sendto",
+        types.int64(types.int32, types.int64, types.uint64, types.int32, types.int64, types.uint32),
+    )
+    _errno_location = types.ExternalFunction("__errno_location", types.int64())
+
+    def _pointer(context: Any, builder: Any, signature: Any, arguments: Any, kind: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.bitcast(builder.gep(data, [arguments[1]]), kind.as_pointer())
+
+    @intrinsic
+    def address_of(typing_context: Any, heap: Any, offset: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.ptrtoint(_pointer(context, builder, signature, arguments, ir.IntType(8)), _LONG)
+
+        return types.int64(heap, types.int64), emit
+
+    @intrinsic
+    def acquire32(typing_context: Any, heap: Any, offset: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            at = _pointer(context, builder, signature, arguments, _WORD)
+            return builder.zext(builder.load_atomic(at, "acquire", 4), _LONG)
+
+        return types.int64(heap, types.int64), emit
+
+    @intrinsic
+    def release32(typing_context: Any, heap: Any, offset: Any, value: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            at = _pointer(context, builder, signature, arguments, _WORD)
+            builder.store_atomic(builder.trunc(arguments[2], _WORD), at, "release", 4)
+            return context.get_dummy_value()
+
+        return types.void(heap, types.int64, types.int64), emit
+
+    @intrinsic
+    def _load_int(typing_context: Any, address: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            at = builder.inttoptr(arguments[0], _WORD.as_pointer())
+            return builder.sext(builder.load(at), _LONG)
+
+        return types.int64(types.int64), emit
+
+    @inline
+    def _errno() -> int:
+        return int(_load_int(_errno_location()))
+
+
+@inline
+def read(fd: int, address: int, n: int) -> int:
+    """read(2)."""
+    result = _read(int32(fd), int64(address), uint64(n))
+    return result if result >= 0 else -_errno()
+
+
+@inline
+def write(fd: int, address: int, n: int) -> int:
+    """write(2)."""
+    result = _write(int32(fd), int64(address), uint64(n))
+    return result if result >= 0 else -_errno()
+
+
+@inline
+def send(fd: int, address: int, n: int, flags: int) -> int:
+    """sendto(2) without an address; with neither bytes it makes the operating system look at a transmit ring."""
+    result = _sendto(int32(fd), int64(address), uint64(n), int32(flags), int64(0), uint32(0))
+    return result if result >= 0 else -_errno()

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TAP and TUN: an interface of Linux whose other end is ours, a file descriptor.
+
+A TAP carries Ethernet frames and stands in for an uplink on the host; a TUN carries IP packets and is what a pod gets. Both carry
+virtio_net_hdr, so that 64 KiB packets and unfinished checksums pass unchanged: one system call a packet is affordable when
+the packet is 64 KiB. The descriptor goes on working wherever the caller or the interface moves afterwards.
+
+Measured: 0.9 microseconds to read 60 bytes, 1.3 to write them, 7 and 4 for 64 KiB; IFF_NAPI costs more per write, io_uring gains
+nothing on reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from typing import Any, TypeVar
+
+import numpy as np
+
+from pyvpp.errors import OperatorError
+from pyvpp.linux import netns, tap_link
+from pyvpp.tables import Table
+
+T = TypeVar("T")
+
+TAP = np.dtype(
+    (
+        np.record,
+        [
+            ("fd", "<i4"),
+            ("open", "u1"),  # 0: this interface is none of ours
+            ("layer3", "u1"),  # 1: a TUN, packets begin with the IP header
+            ("pad", "<u2"),
+        ],
+    )
+)
+TAPS = Table("taps", dtype=TAP, capacity=256)  # row: sw_if_index
+
+_TUNSETIFF = 0x400454CA
+_TUNSETPERSIST = 0x400454CB
+_TUNSETOFFLOAD = 0x400454D0
+_TUNGETIFF = 0x800454D2
+_TUNSETCARRIER = 0x400454E2
+_IFF_TUN = 0x0001
+_IFF_TAP = 0x0002
+_IFF_NO_PI = 0x1000
+_IFF_VNET_HDR = 0x4000
+
+CSUM, TSO4, TSO6, TSO_ECN, USO4, USO6 = 1, 2, 4, 8, 0x20, 0x40
+# What we accept from Linux, best first: older kernels know no UDP segmentation and answer EINVAL to the whole.
+OFFLOADS = (CSUM | TSO4 | TSO6 | TSO_ECN | USO4 | USO6, CSUM | TSO4 | TSO6 | TSO_ECN, CSUM, 0)
+
+
+class Tap:
+    """An open TAP or TUN.
+
+    `namespace` is a network namespace as a file descriptor (None: the caller's), where the interface is made. `fd` adopts a
+    descriptor somebody else opened and configured; then nothing is made.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        layer3: bool = False,
+        namespace: int | None = None,
+        fd: int | None = None,
+        persistent: bool = False,
+    ) -> None:
+        self._namespace = os.dup(namespace) if namespace is not None else netns.open_current()
+        try:
+            self.fd = self._inside(lambda: _create(name, layer3)) if fd is None else fd
+        except OSError as error:
+            os.close(self._namespace)
+            if error.errno == errno.EBUSY:
+                raise OperatorError(f"interface {name} exists already and is in use: choose another name") from error
+            raise
+        os.set_blocking(self.fd, False)
+        self.name, flags = self._identity()
+        self.layer3 = bool(flags & _IFF_TUN)
+        self.offloads = self._set_offloads()
+        if persistent:
+            self.set_persistent(True)
+
+    def _inside(self, function: Callable[[], T]) -> T:
+        return netns.run_in(self._namespace, function)
+
+    def _identity(self) -> tuple[str, int]:
+        """Name and flags by the descriptor itself: it may be an adopted one, the interface may have been renamed."""
+        name, flags = struct.unpack_from("16sH", fcntl.ioctl(self.fd, _TUNGETIFF, bytes(40)))
+        if not flags & _IFF_VNET_HDR or not flags & _IFF_NO_PI:
+            raise ValueError(f"file descriptor {self.fd} is a TAP or TUN without IFF_VNET_HDR and IFF_NO_PI")
+        return name.split(b"\0", 1)[0].decode(), flags
+
+    def _set_offloads(self) -> int:
+        for offloads in OFFLOADS:
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(self.fd, _TUNSETOFFLOAD, offloads)
+                return offloads
+        return 0
+
+    def attach(self, row: Any) -> None:
+        """Describes the device in a row of `taps`."""
+        row.fd = self.fd
+        row.layer3 = self.layer3
+        row.open = 1
+
+    @staticmethod
+    def detach(row: Any) -> None:
+        """Takes the device from the kernels; to be done at a barrier, before `close`."""
+        row.open = 0
+        row.fd = -1
+
+    def poll_fds(self) -> tuple[int, ...]:
+        """Readable when Linux has sent a packet."""
+        return (self.fd,)
+
+    def configure(self, *, mac: bytes | None = None, mtu: int | None = None, up: bool | None = None) -> None:
+        self._inside(lambda: tap_link.set_link(self.name, mac=mac, mtu=mtu, up=up))
+
+    def add_pod_address(self, address: IPv4Address) -> None:
+        """The address as a /32 and everything else by this interface, which is all that a pod needs."""
+        self._inside(lambda: tap_link.add_pod_address(self.name, address))
+
+    def mac(self) -> bytes:
+        return self._inside(lambda: tap_link.mac(self.name))
+
+    def mtu(self) -> int:
+        return self._inside(lambda: tap_link.mtu(self.name))
+
+    def set_carrier(self, up: bool) -> None:
+        """What the other side sees as the cable."""
+        fcntl.ioctl(self.fd, _TUNSETCARRIER, struct.pack("i", up))
+
+    def set_persistent(self, persistent: bool) -> None:
+        """A persistent interface outlives the descriptor, with its addresses and routes."""
+        fcntl.ioctl(self.fd, _TUNSETPERSIST, int(persistent))
+
+    def close(self) -> None:
+        """Gives the descriptor back; Linux removes the interface unless it is persistent."""
+        os.close(self.fd)
+        os.close(self._namespace)
+
+    def delete(self) -> None:
+        """Closes the device and sees to it that the interface goes with it."""
+        self.set_persistent(False)
+        self.close()
+
+
+def open_pod_tun(name: str, namespace: str | int, address: IPv4Address, mtu: int) -> Tap:
+    """A TUN inside a pod, up, addressed and its default route; the pod is a namespace's name or a process number."""
+    descriptor = open_namespace(namespace)
+    try:
+        tun = Tap(name, layer3=True, namespace=descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        tun.configure(mtu=mtu, up=True)
+        tun.add_pod_address(address)
+    except BaseException:
+        tun.close()
+        raise
+    return tun
+
+
+def open_namespace(namespace: str | int) -> int:
+    """A namespace that `ip netns` names, a path to one, or that of a process, as a file descriptor."""
+    if isinstance(namespace, int) or namespace.isdecimal():
+        path = f"/proc/{namespace}/ns/net"
+    elif "/" in namespace:
+        path = namespace
+    else:
+        path = f"/run/netns/{namespace}"
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise OperatorError(f"no network namespace {namespace}: give a name of `ip netns`, a path or a pid") from error
+
+
+def _create(name: str, layer3: bool) -> int:
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    flags = (_IFF_TUN if layer3 else _IFF_TAP) | _IFF_NO_PI | _IFF_VNET_HDR
+    try:
+        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+    except OSError:
+        os.close(fd)
+        raise
+    return fd

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tap-input: read packets that Linux sends into a TAP or TUN.
+
+Each is read into a large buffer, since its size is known only afterwards; one that fits a small buffer is copied there and the
+large one, warm in the cache, takes the next (7 instead of 9 microseconds for 64 KiB).
+
+A TAP's packets go to ethernet-input, or to host-input when the TAP stands in for an uplink; a TUN's go to ip4-input by the
+version in their first byte. A packet is lost, and counted, when its IP version is another and when the interface is down. Without
+a free buffer nothing is read: Linux keeps the packets, as many as its queue holds.
+"""
+
+from enum import IntEnum
+
+from numba import uint64
+
+from pyvpp.buffers import HEADROOM, L2_VALID, LARGE_ROOM, NO_BUFFER, SMALL_ROOM, give_back, slot_start, take_large, take_small
+from pyvpp.device import vnet
+from pyvpp.device.receive import set_received
+from pyvpp.device.syscalls import EAGAIN, address_of, read
+from pyvpp.device.vnet import read_vnet
+from pyvpp.interface import ADMIN_UP, HOST
+from pyvpp.jit import inline, jit
+from pyvpp.node import Kind, NodeCounter, Severity, node
+from pyvpp.typing import U8, U16, U32, U64, Record, Records
+from pyvpp.wire import copy
+
+
+class Next(IntEnum):
+    DROP = 0
+    ETHERNET = 1
+    HOST = 2
+    IP4 = 3
+
+
+class Counter(NodeCounter):
+    UNSUPPORTED_VERSION = 0, "unsupported ip version"
+    NO_BUFFERS = 1, "no buffers", Severity.WARNING
+    ADMIN_DOWN = 2, "interface is down", Severity.WARNING
+    READ_FAILED = 3, "read failed"
+
+
+@inline
+def move_to_small(heap: U8, meta: Records, pool: U32, large: int) -> int:
+    """Copies a packet that fits into a small buffer, and answers that, or the large one when none is free."""
+    small = take_small(pool)
+    if small == NO_BUFFER:
+        return large
+    source = meta[large]
+    m = meta[small]
+    start = slot_start(small) + HEADROOM
+    copy(heap, start, int(source.cur), int(source.len))
+    set_received(m, int(source.rx), start, int(source.len), int(source.flags))
+    m.csum_start = int(source.csum_start) - int(source.cur) + start if source.csum_start else 0
+    m.csum_offset = source.csum_offset
+    m.gso_size = source.gso_size
+    m.gso_type = source.gso_type
+    return small
+
+
+@inline
+def next_of(heap: U8, m: Record, layer3: int, flags: int) -> int:
+    if not layer3:
+        return int(Next.HOST) if flags & HOST else int(Next.ETHERNET)
+    return int(Next.IP4) if int(heap[m.cur]) >> 4 == 4 else int(Next.DROP)
+
+
+@node(
+    name="tap-input",
+    next={Next.DROP: "error-drop", Next.ETHERNET: "ethernet-input", Next.HOST: "host-input", Next.IP4: "ip4-input"},
+    counters=Counter,
+    kind=Kind.INPUT,
+    template=True,
+)
+@jit
+def tap_input(
+    heap: U8,
+    meta: Records,
+    frame: U32,
+    nexts: U16,
+    counters: U64,
+    pool: U32,
+    instance: int,
+    error_base: int,
+    interfaces: Records,
+    interface_rx: Records,
+    taps: Records,
+) -> int:
+    tap = taps[instance]
+    flags = int(interfaces[instance].flags)
+    layer3 = int(tap.layer3)
+    received = interface_rx[instance]
+    produced = 0
+    large = NO_BUFFER
+    for _ in range(len(frame) if tap.open else 0):
+        if large == NO_BUFFER:
+            large = take_large(pool)
+            if large == NO_BUFFER:
+                counters[Counter.NO_BUFFERS] += uint64(1)
+                break
+        start = slot_start(large) + HEADROOM
+        n = read(int(tap.fd), address_of(heap, start - vnet.BYTES), LARGE_ROOM + vnet.BYTES) - vnet.BYTES
+        if n <= 0:
+            if n + vnet.BYTES != -EAGAIN:
+                counters[Counter.READ_FAILED] += uint64(1)
+            break
+        if not flags & ADMIN_UP:
+            counters[Counter.ADMIN_DOWN] += uint64(1)
+            continue
+        received.packets += uint64(1)
+        received.bytes += uint64(n)
+        set_received(meta[large], instance, start, n, 0 if layer3 else L2_VALID)
+        read_vnet(heap, start - vnet.BYTES, meta[large])
+        b = move_to_small(heap, meta, pool, large) if n <= SMALL_ROOM else large
+        if b == large:
+            large = NO_BUFFER
+        next_node = next_of(heap, meta[b], layer3, flags)
+        if next_node == Next.DROP:
+            counters[Counter.UNSUPPORTED_VERSION] += uint64(1)
+            meta[b].error = error_base + Counter.UNSUPPORTED_VERSION
+        frame[produced] = b
+        nexts[produced] = next_node
+        produced += 1
+    if large != NO_BUFFER:
+        give_back(pool, large)
+    return produced

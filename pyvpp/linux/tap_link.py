@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a TAP or TUN needs of netlink, in the caller's network namespace."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from typing import Any
+
+from pyroute2 import IPRoute
+
+_SCOPE_LINK = 253
+
+
+def set_link(name: str, *, mac: bytes | None = None, mtu: int | None = None, up: bool | None = None) -> None:
+    """Sets what is given, the address before the interface goes up."""
+    changes: dict[str, Any] = {}
+    if mac is not None:
+        changes["address"] = mac.hex(":")
+    if mtu is not None:
+        changes["mtu"] = mtu
+    with IPRoute() as netlink:
+        index = _index(netlink, name)
+        if changes:
+            netlink.link("set", index=index, **changes)
+        if up is not None:
+            netlink.link("set", index=index, state="up" if up else "down")
+
+
+def add_pod_address(name: str, address: IPv4Address) -> None:
+    """A pod's address is a host route; its default route names the interface alone: a TUN has no neighbours."""
+    with IPRoute() as netlink:
+        index = _index(netlink, name)
+        netlink.addr("add", index=index, address=str(address), prefixlen=32)
+        netlink.route("add", dst="default", oif=index, scope=_SCOPE_LINK)
+
+
+def mac(name: str) -> bytes:
+    with IPRoute() as netlink:
+        link = netlink.get_links(_index(netlink, name))[0]
+        return bytes.fromhex(str(link.get_attr("IFLA_ADDRESS") or "").replace(":", ""))
+
+
+def mtu(name: str) -> int:
+    with IPRoute() as netlink:
+        return int(netlink.get_links(_index(netlink, name))[0].get_attr("IFLA_MTU"))
+
+
+def _index(netlink: Any, name: str) -> int:
+    found = netlink.link_lookup(ifname=name)
+    if not found:
+        raise FileNotFoundError(f"no interface {name}")
+    return int(found[0])
