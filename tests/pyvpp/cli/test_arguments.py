@@ -112,7 +112,8 @@ def test_an_interface_is_found_or_named() -> None:
 def test_an_attempt_consumes_nothing_when_it_fails() -> None:
     args = Arguments("host-eth0 10.0.0.1")
     assert args.attempt(args.ip4) is None
-    assert args.attempt(args.interface, ENGINE).name == "host-eth0"
+    found: Any = args.attempt(args.interface, ENGINE)
+    assert found.name == "host-eth0"
     assert str(args.attempt(args.ip4)) == "10.0.0.1"
 
 

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from pyvpp import __version__
-from pyvpp.cli import builtin, logbuffer, render
+from pyvpp.cli import builtin, logbuffer
 from pyvpp.cli.registry import CommandError, command, commands_in
 
 
@@ -77,9 +77,3 @@ def test_commands_are_collected_once_each() -> None:
     module.__dict__.update(show_x=show_x, again=show_x, other=7)
     assert commands_in(module) == [show_x]
     assert show_x.name == "show x"
-
-
-def test_numbers_and_columns_as_vpp_writes_them() -> None:
-    assert [render.exponent(value) for value in (37400.0, 0.0, 0.0753)] == ["3.74e4", "0.00e0", "7.53e-2"]
-    assert render.centred("ab", 5) == " ab  "
-    assert render.table(["Name", "N"], [["x", 10], ["yyyyy", 2]], "<>") == "Name   N\nx     10\nyyyyy  2"
