@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VPP's fixed-width text. Pure functions from plain values to lines, so that tests compare them with VPP's own output."""
+"""VPP's fixed-width text. Pure functions from values to lines, so that tests compare them with VPP's own output."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
