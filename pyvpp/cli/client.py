@@ -44,7 +44,8 @@ class Client:
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            self._socket.sendall(json.dumps(request).encode() + b"\n")
+            with contextlib.suppress(BrokenPipeError):  # the server may have said why before it closed
+                self._socket.sendall(json.dumps(request).encode() + b"\n")
             answer = self._file.readline()
             if not answer:
                 raise ConnectionResetError

@@ -78,7 +78,8 @@ def connect(path: Path) -> socket.socket:
 
 
 def ask(client: socket.socket, raw: bytes) -> dict[str, Any]:
-    client.sendall(raw)
+    if raw:  # even an empty send fails once the server has closed
+        client.sendall(raw)
     answer = b""
     while not answer.endswith(b"\n"):
         chunk = client.recv(65536)
@@ -217,6 +218,12 @@ def test_pyvppctl_runs_a_command(server: CliServer) -> None:
     done = ctl("-s", str(server.path), "show", "nosuch")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("show: unknown input `nosuch' (expected answer,")
+
+
+def test_pyvppctl_prints_the_refusal_of_a_command_too_long(server: CliServer) -> None:
+    done = ctl("-s", str(server.path), stdin="echo " + "x" * (LONGEST_REQUEST + 300_000))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("line 1: request too long")
 
 
 def test_pyvppctl_without_a_server(tmp_path: Path) -> None:
