@@ -97,7 +97,7 @@ def af_packet_input(
 ) -> int:
     ring = af_packet_rings[instance]
     flags = int(interfaces[instance].flags)
-    next_node = int(Next.UPLINK) if flags & UPLINK else int(Next.ETHERNET)
+    next_node = Next.UPLINK.value if flags & UPLINK else Next.ETHERNET.value
     received = interface_rx[instance]
     produced = 0
     for _ in range(min(len(frame), int(ring.rx_slots))):

@@ -90,13 +90,13 @@ def af_packet_tx(
         n = int(m.len)
         error = -1
         if n > longest and m.gso_type == 0:
-            error = int(Counter.OVERSIZED)
+            error = Counter.OVERSIZED.value
         elif n > room:
             if marked:
                 kick(ring, counters)
                 marked = 0
             if not send_from_buffer(heap, ring, m):
-                error = int(Counter.SEND_FAILED)
+                error = Counter.SEND_FAILED.value
         elif buffer_to_slot(heap, ring, m):
             marked += 1
         else:
@@ -105,7 +105,7 @@ def af_packet_tx(
             if buffer_to_slot(heap, ring, m):
                 marked = 1
             else:
-                error = int(Counter.RING_FULL)
+                error = Counter.RING_FULL.value
         if error >= 0:
             counters[error] += uint64(1)
             interface_drops[instance] += uint64(1)

@@ -60,8 +60,8 @@ def move_to_small(heap: U8, meta: Records, pool: U32, large: int) -> int:
 @inline
 def next_of(heap: U8, m: Record, layer3: int, flags: int) -> int:
     if not layer3:
-        return int(Next.HOST) if flags & HOST else int(Next.ETHERNET)
-    return int(Next.IP4) if int(heap[m.cur]) >> 4 == 4 else int(Next.DROP)
+        return Next.HOST.value if flags & HOST else Next.ETHERNET.value
+    return Next.IP4.value if int(heap[m.cur]) >> 4 == 4 else Next.DROP.value
 
 
 @node(

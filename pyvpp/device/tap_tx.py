@@ -33,10 +33,10 @@ def write_packet(heap: U8, fd: int, m: Record) -> int:
 def reason(result: int) -> int:
     """Linux answers EIO while the interface is down (tun_get_user)."""
     if result == -EAGAIN:
-        return int(Counter.QUEUE_FULL)
+        return Counter.QUEUE_FULL.value
     if result == -EIO:
-        return int(Counter.LINK_DOWN)
-    return int(Counter.WRITE_FAILED)
+        return Counter.LINK_DOWN.value
+    return Counter.WRITE_FAILED.value
 
 
 @node(name="tap-tx", next={}, counters=Counter, template=True)

@@ -1,0 +1,634 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The drivers against Linux: a veth pair or a TAP in namespaces of our own, ordinary sockets at the other end."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyvpp.buffers import CSUM_PARTIAL, HEADROOM, L2_VALID, slot_start
+from pyvpp.interface import ADMIN_UP, HOST, UPLINK
+
+from pyvpp.device import af_packet, af_packet_input, af_packet_tx, tap, tap_input, tap_tx
+from pyvpp.device.af_packet import AfPacket
+from pyvpp.device.tap import Tap, open_pod_tun
+from pyvpp.linux import netns
+
+SW_IF_INDEX = 3
+FRAME = 256
+FREE = 0xFFFF
+
+INTERFACE = np.dtype((np.record, [("flags", "<u4"), ("mtu", "<u4")]))
+COUNTER = np.dtype((np.record, [("packets", "<u8"), ("bytes", "<u8")]))
+
+
+@dataclass
+class Received:
+    data: bytes
+    next: int
+    flags: int
+    gso_type: int
+    gso_size: int
+    csum_start: int  # from the packet's first byte
+    csum_offset: int
+
+
+@dataclass
+class Rig:
+    """Buffers and tables of one worker with one interface, and the kernels called by hand."""
+
+    flags: int = ADMIN_UP
+    mtu: int = 1500
+    small: int = 64
+    large: int = 16
+    counters: Any = field(default_factory=lambda: np.zeros(8, np.uint64))
+
+    def __post_init__(self) -> None:
+        self.buffers = make_buffers(self.small, self.large)
+        self.interfaces = np.zeros(8, INTERFACE)
+        self.interfaces[SW_IF_INDEX] = (self.flags, self.mtu)
+        self.rx = np.zeros(8, COUNTER)
+        self.drops = np.zeros(8, np.uint64)
+        self.rings = np.zeros(8, af_packet.AF_PACKET_RING)
+        self.taps = np.zeros(8, tap.TAP)
+        self.free_at_start = self.free()
+
+    def free(self) -> tuple[int, int]:
+        return free_buffers(self.buffers)
+
+    def attach(self, device: AfPacket | Tap) -> None:
+        if isinstance(device, AfPacket):
+            device.attach(self.buffers.heap, self.rings[SW_IF_INDEX])
+        else:
+            device.attach(self.taps[SW_IF_INDEX])
+        self.device = device
+
+    def receive(self, *, wait: float = 2.0, at_least: int = 1) -> list[Received]:
+        """Runs the input kernel until so many packets are there, or nothing more comes; the buffers go back to the pool."""
+        found: list[Received] = []
+        deadline = time.monotonic() + wait
+        while len(found) < at_least and time.monotonic() < deadline:
+            select.select(self.device.poll_fds(), [], [], 0.05)
+            found += self.receive_once()
+        return found
+
+    def receive_once(self) -> list[Received]:
+        frame, nexts = np.zeros(FRAME, np.uint32), np.zeros(FRAME, np.uint16)
+        b = self.buffers
+        if isinstance(self.device, AfPacket):
+            n = af_packet_input_kernel(
+                b.heap.array, b.meta, frame, nexts, self.counters, b.pool, SW_IF_INDEX,
+                self.interfaces, self.rx, self.drops, self.rings,
+            )  # fmt: skip
+        else:
+            n = tap_input_kernel(
+                b.heap.array, b.meta, frame, nexts, self.counters, b.pool, SW_IF_INDEX, 0,
+                self.interfaces, self.rx, self.taps,
+            )  # fmt: skip
+        result = []
+        for i in range(n):
+            index = int(frame[i])
+            m = b.meta[index]
+            assert (int(m.rx), int(m.ref), int(m.l2)) == (SW_IF_INDEX, 1, int(m.cur))
+            start = int(m.csum_start) - int(m.cur) if m["flags"] & CSUM_PARTIAL else 0
+            data = b.heap.array[m.cur : m.cur + m.len].tobytes()
+            result.append(
+                Received(data, int(nexts[i]), int(m["flags"]), int(m.gso_type), int(m.gso_size), start, int(m.csum_offset))
+            )
+            give_back(b, index)
+        return result
+
+    def transmit(self, *packets: Received | bytes) -> None:
+        frame, nexts = np.zeros(len(packets), np.uint32), np.zeros(len(packets), np.uint16)
+        b = self.buffers
+        for i, packet in enumerate(packets):
+            p = packet if isinstance(packet, Received) else Received(packet, 0, 0, 0, 0, 0, 0)
+            index = take(b, len(p.data))
+            frame[i] = index
+            m = b.meta[index]
+            m.cur = slot_start(index) + HEADROOM
+            m.len = len(p.data)
+            m["flags"] = p.flags
+            m.gso_type, m.gso_size = p.gso_type, p.gso_size
+            m.csum_start, m.csum_offset = m.cur + p.csum_start, p.csum_offset
+            b.heap.array[m.cur : m.cur + m.len] = np.frombuffer(p.data, np.uint8)
+        if isinstance(self.device, AfPacket):
+            af_packet_tx_kernel(
+                b.heap.array, b.meta, frame, nexts, self.counters, SW_IF_INDEX, 0,
+                self.interfaces, self.drops, self.rings,
+            )  # fmt: skip
+        else:
+            tap_tx_kernel(
+                b.heap.array, b.meta, frame, nexts, self.counters, SW_IF_INDEX, 0, self.drops, self.taps,
+            )  # fmt: skip
+        assert (nexts == FREE).all()
+        for index in frame:
+            give_back(b, int(index))
+
+    def done(self) -> None:
+        assert self.free() == self.free_at_start
+
+
+@dataclass
+class Namespaces:
+    """`near` holds our end, `far` the other; both are file descriptors."""
+
+    near: int
+    far: int
+    names: tuple[str, str]
+
+    def sh(self, command: str) -> None:
+        """NEAR and FAR stand for `ip -n <namespace>`."""
+        command = command.replace("NEAR", f"ip -n {self.names[0]}").replace("FAR", f"ip -n {self.names[1]}")
+        subprocess.run(command, shell=True, check=True)
+
+    def far_socket(self, *arguments: int) -> socket.socket:
+        return netns.run_in(self.far, lambda: socket.socket(*arguments))
+
+    def raw(self, name: str = "veth1") -> socket.socket:
+        """A packet socket on the far end of the pair."""
+        opened = self.far_socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        opened.setsockopt(263, 8, 1)  # PACKET_AUXDATA
+        opened.bind((name, 3))
+        opened.settimeout(2)
+        return opened
+
+
+@pytest.fixture
+def namespaces() -> Iterator[Namespaces]:
+    names = (f"pyvpp-dev-near-{os.getpid()}", f"pyvpp-dev-far-{os.getpid()}")
+    for name in names:
+        subprocess.run(f"ip netns add {name} && ip -n {name} link set lo up", shell=True, check=True)
+    descriptors = [os.open(f"/run/netns/{name}", os.O_RDONLY) for name in names]
+    for descriptor in descriptors:
+        netns.run_in(descriptor, quiet_namespace)
+    try:
+        yield Namespaces(descriptors[0], descriptors[1], names)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def quiet_namespace() -> None:
+    """No router solicitations, no duplicate address detection between our frames."""
+    for which in ("all", "default"):
+        Path(f"/proc/sys/net/ipv6/conf/{which}/disable_ipv6").write_text("1")
+
+
+@pytest.fixture
+def pair(namespaces: Namespaces) -> Namespaces:
+    """veth0 near, veth1 far with 10.99.0.2; the near end is 10.99.0.1 at 02:00:00:00:00:01 and answers nothing itself."""
+    near, far = namespaces.names
+    namespaces.sh(
+        f"ip link add veth0 address 02:00:00:00:00:01 netns {near} type veth peer name veth1 address 02:00:00:00:00:02 netns {far}"
+    )
+    namespaces.sh("NEAR link set veth0 up && FAR link set veth1 up && FAR addr add 10.99.0.2/24 dev veth1")
+    namespaces.sh("FAR neigh add 10.99.0.1 lladdr 02:00:00:00:00:01 dev veth1 nud permanent")
+    return namespaces
+
+
+@pytest.fixture
+def uplink(pair: Namespaces) -> Iterator[tuple[Rig, AfPacket]]:
+    rig, device = Rig(), AfPacket("veth0", pair.near)
+    rig.attach(device)
+    yield rig, device
+    rig.done()
+    device.close()
+
+
+def ethernet(n: int, seed: int = 0, ethertype: bytes = b"\x88\xb5") -> bytes:
+    """A frame of n bytes for the near end, of the ethertype for local experiments."""
+    payload = np.random.default_rng(seed).integers(0, 256, n - 14, np.uint8).tobytes()
+    return bytes.fromhex("020000000001020000000002") + ethertype + payload
+
+
+def eventually(condition: Callable[[], bool], wait: float = 3.0) -> bool:
+    deadline = time.monotonic() + wait
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def mine(frames: list[Received]) -> list[bytes]:
+    return [f.data for f in frames if f.data[12:14] == b"\x88\xb5"]
+
+
+def internet_sum(data: bytes) -> int:
+    """RFC 1071, of an even number of bytes: a ones' complement sum is a sum modulo 0xffff."""
+    return int.from_bytes(data, "big") % 0xFFFF
+
+
+# --- af-packet-input
+
+
+def test_frames_arrive_bit_exact(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
+    rig, _ = uplink
+    sent = [ethernet(n, seed=n) for n in (60, 61, 64, 128, 1000, 1513, 1514)]
+    with pair.raw() as peer:
+        for frame in sent:
+            peer.send(frame)
+    received = rig.receive(at_least=len(sent))
+    assert mine(received) == sent
+    assert {r.next for r in received} == {af_packet_input.Next.ETHERNET}
+    assert all(r.flags & L2_VALID and not r.gso_type for r in received)
+    assert rig.rx[SW_IF_INDEX].packets == len(sent)
+    assert rig.rx[SW_IF_INDEX].bytes == sum(map(len, sent))
+
+
+def test_the_ring_wraps_around(pair: Namespaces) -> None:
+    rig, device = Rig(), AfPacket("veth0", pair.near, rx_slots=16, tx_slots=16)
+    rig.attach(device)
+    with pair.raw() as peer:
+        for round_ in range(10):
+            sent = [ethernet(100 + i, seed=round_ * 11 + i) for i in range(11)]
+            for frame in sent:
+                peer.send(frame)
+            assert mine(rig.receive(at_least=11)) == sent
+            rig.transmit(*sent)
+            assert [peer.recv(2000) for _ in sent] == sent
+    assert not rig.counters.any()
+    rig.done()
+    device.close()
+
+
+def test_a_full_ring_loses_in_linux_and_says_so(pair: Namespaces) -> None:
+    rig, device = Rig(), AfPacket("veth0", pair.near, rx_slots=16, tx_slots=16)
+    rig.attach(device)
+    with pair.raw() as peer:
+        for i in range(20):
+            peer.send(ethernet(100, seed=i))
+        assert len(rig.receive(at_least=16)) == 16
+        assert device.statistics() == af_packet.Statistics(packets=16, drops=4)
+        peer.send(ethernet(100))
+        assert len(rig.receive()) == 1
+    assert device.statistics() == af_packet.Statistics(packets=17, drops=4)
+    rig.done()
+    device.close()
+
+
+def test_a_vlan_tag_is_put_back(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
+    rig, _ = uplink
+    tagged = ethernet(100, ethertype=bytes.fromhex("8100a064") + b"\x88\xb5")
+    provider = ethernet(100, seed=1, ethertype=bytes.fromhex("88a80fff") + b"\x88\xb5")
+    with pair.raw() as peer:
+        peer.send(tagged)
+        peer.send(provider)
+    assert [r.data for r in rig.receive(at_least=2)] == [tagged, provider]
+
+
+def test_a_tag_moves_the_start_of_the_checksum(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
+    rig, _ = uplink
+    frame = ethernet(200, ethertype=bytes.fromhex("81000064"))
+    with pair.raw() as peer:
+        peer.setsockopt(263, 15, 1)  # PACKET_VNET_HDR
+        peer.send(struct.pack("<BBHHHH", 1, 0, 0, 0, 38, 6) + frame)
+    (packet,) = rig.receive()
+    assert packet.data == frame
+    assert (packet.csum_start, packet.csum_offset) == (38, 6)
+
+
+def test_an_uplink_leads_to_uplink_input(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
+    rig, _ = uplink
+    rig.interfaces[SW_IF_INDEX]["flags"] = ADMIN_UP | UPLINK
+    with pair.raw() as peer:
+        peer.send(ethernet(60))
+    assert [r.next for r in rig.receive()] == [af_packet_input.Next.UPLINK]
+
+
+def test_an_interface_that_is_down_takes_nothing(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
+    rig, _ = uplink
+    rig.interfaces[SW_IF_INDEX]["flags"] = 0
+    with pair.raw() as peer:
+        peer.send(ethernet(60))
+        assert rig.receive(wait=0.2) == []
+        assert rig.counters[af_packet_input.Counter.ADMIN_DOWN] == 1
+        rig.interfaces[SW_IF_INDEX]["flags"] = ADMIN_UP
+        peer.send(ethernet(61))
+        assert [len(r.data) for r in rig.receive()] == [61]
+
+
+def test_without_buffers_packets_are_lost_and_counted(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
+    rig, _ = uplink
+    held = take_all(rig.buffers)
+    with pair.raw() as peer:
+        peer.send(ethernet(60))
+        assert rig.receive(wait=0.2) == []
+        assert rig.counters[af_packet_input.Counter.NO_BUFFERS] == 1
+        assert (rig.drops[SW_IF_INDEX], rig.rx[SW_IF_INDEX].packets) == (1, 1)
+        for index in held:
+            give_back(rig.buffers, index)
+        peer.send(ethernet(61))
+        assert [len(r.data) for r in rig.receive()] == [61]
+
+
+def test_a_checksum_left_to_the_device_is_noted(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
+    rig, _ = uplink
+    with pair.far_socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"hello", ("10.99.0.1", 9))
+    (packet,) = rig.receive()
+    assert packet.flags == L2_VALID | CSUM_PARTIAL
+    assert (packet.csum_start, packet.csum_offset) == (34, 6)
+
+
+def test_gso_datagrams_keep_their_size(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
+    rig, _ = uplink
+    with pair.far_socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.IPPROTO_UDP, 103, 1400)  # UDP_SEGMENT
+        sender.sendto(b"u" * 14000, ("10.99.0.1", 9))
+    (packet,) = rig.receive()
+    assert (packet.gso_type, packet.gso_size, len(packet.data)) == (5, 1400, 42 + 14000)
+
+
+# --- two uplinks as a wire: TCP with 64 KiB packets through our buffers
+
+
+@dataclass
+class Wire:
+    """Carries packets between two rigs until told to stop."""
+
+    left: Rig
+    right: Rig
+    seen: list[Received] = field(default_factory=list)
+
+    def __enter__(self) -> Wire:
+        self.running = True
+        self.failure: list[BaseException] = []
+        self.thread = threading.Thread(target=self.guarded)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.running = False
+        self.thread.join()
+        if self.failure:
+            raise self.failure[0]
+        self.left.done()
+        self.right.done()
+
+    def guarded(self) -> None:
+        try:
+            while self.running:
+                select.select(self.left.device.poll_fds() + self.right.device.poll_fds(), [], [], 0.05)
+                for source, sink in ((self.left, self.right), (self.right, self.left)):
+                    for packet in source.receive_once():
+                        self.seen.append(packet)
+                        sink.transmit(packet)
+        except BaseException as error:
+            self.failure.append(error)
+
+
+def transfer(client: Callable[[], socket.socket], server: Callable[[], socket.socket], address: str, n: int) -> None:
+    """n bytes of TCP from client to server and back, compared."""
+    payload = np.random.default_rng(7).integers(0, 256, n, np.uint8).tobytes()
+    received: list[bytes] = []
+    with server() as listener, client() as sender:
+        listener.bind(("0.0.0.0", 5000))
+        listener.listen()
+        listener.settimeout(20)
+
+        def echo() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(20)
+                while chunk := connection.recv(1 << 20):
+                    received.append(chunk)
+                connection.sendall(b"".join(received))
+
+        thread = threading.Thread(target=echo)
+        thread.start()
+        sender.settimeout(20)
+        sender.connect((address, 5000))
+        sender.sendall(payload)
+        sender.shutdown(socket.SHUT_WR)
+        answer = b""
+        while chunk := sender.recv(1 << 20):
+            answer += chunk
+        thread.join()
+    assert b"".join(received) == payload
+    assert answer == payload
+
+
+def test_tcp_from_veth_to_tap_and_back(pair: Namespaces) -> None:
+    """The uplink's path: far end - veth - ring - TAP - the host's stack."""
+    left, wire_side = Rig(small=1024, large=64), AfPacket("veth0", pair.near)
+    right, host_side = Rig(small=1024, large=64), Tap("host0", namespace=pair.near)
+    host_side.configure(mac=bytes.fromhex("020000000001"), mtu=1500, up=True)
+    pair.sh("NEAR addr add 10.99.0.1/24 dev host0")
+    left.attach(wire_side)
+    right.attach(host_side)
+    with Wire(left, right) as wire:
+        transfer(
+            lambda: pair.far_socket(socket.AF_INET, socket.SOCK_STREAM),
+            lambda: netns.run_in(pair.near, lambda: socket.socket()),
+            "10.99.0.1",
+            20 << 20,
+        )
+    assert any(p.gso_type == 1 and len(p.data) > 30000 for p in wire.seen)
+    assert not left.counters[:3].any() and not right.counters.any()
+    wire_side.close()
+    host_side.close()
+
+
+def test_vxlan_keeps_its_gso_state(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
+    """A kernel VXLAN over a veth hands on packets that are still to be segmented inside: the ring must take them whole."""
+    rig, device = uplink
+    pair.sh("FAR link add vx type vxlan id 10 remote 10.99.0.1 local 10.99.0.2 dstport 4789")
+    pair.sh("FAR addr add 10.97.0.2/24 dev vx && FAR link set vx mtu 1450 up")
+    pair.sh("FAR neigh add 10.97.0.1 lladdr 02:00:00:00:00:97 dev vx nud permanent")
+    with pair.far_socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.IPPROTO_UDP, 103, 1400)
+        sender.sendto(b"u" * 14000, ("10.97.0.1", 9))
+    packet = next(r for r in rig.receive() if len(r.data) > 14000)
+    assert (packet.gso_type, packet.gso_size) == (5, 1400)
+    assert (packet.csum_start, packet.csum_offset) == (50 + 34, 6)
+    assert device.statistics().drops == 0
+
+
+# --- af-packet-tx
+
+
+def test_frames_leave_bit_exact_and_in_order(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
+    rig, _ = uplink
+    sent = [ethernet(n, seed=n) for n in (60, 200, 256, 257, 1000, 1514, 14, 80)]
+    with pair.raw() as peer:
+        rig.transmit(*sent)
+        assert [peer.recv(70000) for _ in sent] == sent
+    assert not rig.counters.any()
+
+
+def test_a_large_packet_keeps_its_place(pair: Namespaces) -> None:
+    pair.sh("NEAR link set veth0 mtu 9000 && FAR link set veth1 mtu 9000")
+    rig, device = Rig(mtu=9000), AfPacket("veth0", pair.near)
+    rig.attach(device)
+    sent = [ethernet(n, seed=n) for n in (60, 9014, 61, 4054, 4055, 62)]
+    with pair.raw() as peer:
+        rig.transmit(*sent)
+        assert [peer.recv(70000) for _ in sent] == sent
+    rig.done()
+    device.close()
+
+
+def test_longer_than_the_mtu(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
+    rig, _ = uplink
+    with pair.raw() as peer:
+        rig.transmit(ethernet(1519), ethernet(5000), ethernet(1514))
+        assert len(peer.recv(70000)) == 1514
+    assert rig.counters[af_packet_tx.Counter.OVERSIZED] == 2
+    assert rig.drops[SW_IF_INDEX] == 2
+
+
+def test_a_full_transmit_ring(pair: Namespaces) -> None:
+    """With the interface down Linux takes nothing from the ring; up again, what waited leaves."""
+    rig, device = Rig(), AfPacket("veth0", pair.near, rx_slots=16, tx_slots=16)
+    rig.attach(device)
+    pair.sh("NEAR link set veth0 down")
+    rig.transmit(*[ethernet(100, seed=i) for i in range(20)])
+    assert rig.counters[af_packet_tx.Counter.RING_FULL] == 4
+    assert rig.drops[SW_IF_INDEX] == 4
+    pair.sh("NEAR link set veth0 up")
+    with pair.raw() as peer:
+        rig.transmit(ethernet(61))
+        waited = [peer.recv(2000) for _ in range(17)]
+    assert waited == [ethernet(100, seed=i) for i in range(16)] + [ethernet(61)]
+    rig.done()
+    device.close()
+
+
+def test_what_the_interface_tells(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
+    _, device = uplink
+    assert device.mac() == bytes.fromhex("020000000001")
+    assert device.mtu() == 1500
+    assert device.link_up()
+    pair.sh("NEAR link set veth0 mtu 1400 && FAR link set veth1 down")
+    assert device.mtu() == 1400
+    assert eventually(lambda: not device.link_up())  # Linux tells of a lost carrier up to a second later
+
+
+# --- TAP and TUN
+
+
+def test_a_partial_checksum_is_finished_by_linux(namespaces: Namespaces) -> None:
+    """Written into a TAP with a bad checksum that is marked as still to be made: the socket gets the datagram."""
+    rig, device = Rig(), Tap("tap0", namespace=namespaces.far)
+    device.configure(mac=bytes.fromhex("020000000002"), up=True)
+    namespaces.sh("FAR addr add 10.99.0.2/24 dev tap0")
+    rig.attach(device)
+    ip = bytes.fromhex("450000210000000040110000") + bytes([10, 99, 0, 1, 10, 99, 0, 2])
+    ip = ip[:10] + struct.pack(">H", 0xFFFF - internet_sum(ip)) + ip[12:]
+    pseudo = internet_sum(ip[12:20] + struct.pack(">HH", 17, 13))
+    udp = struct.pack(">HHHH", 1000, 9, 13, pseudo) + b"hello"
+    packet = bytes.fromhex("0200000000020200000000010800") + ip + udp
+    with namespaces.far_socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("10.99.0.2", 9))
+        receiver.settimeout(0.3)
+        rig.transmit(packet)
+        with pytest.raises(TimeoutError):  # as it is, the checksum is wrong
+            receiver.recv(100)
+        rig.transmit(Received(packet, 0, CSUM_PARTIAL, 0, 0, 34, 6))
+        assert receiver.recv(100) == b"hello"
+    rig.done()
+    device.close()
+
+
+def test_tap_input_next_node(namespaces: Namespaces) -> None:
+    rig, device = Rig(), Tap("tap0", namespace=namespaces.far)
+    device.configure(up=True, mtu=9000)
+    rig.attach(device)
+    rig.receive(wait=0.2, at_least=99)
+    sent = [ethernet(60), ethernet(1000), ethernet(9000)]
+    with namespaces.raw("tap0") as peer:
+        for flags, expected in ((ADMIN_UP, tap_input.Next.ETHERNET), (ADMIN_UP | HOST, tap_input.Next.HOST)):
+            rig.interfaces[SW_IF_INDEX]["flags"] = flags
+            for frame in sent:
+                peer.send(frame)
+            received = [r for r in rig.receive(at_least=3) if r.data in sent]
+            assert [r.data for r in received] == sent
+            assert {r.next for r in received} == {expected}
+    rig.done()
+    device.close()
+
+
+def test_tap_keeps_packets_while_there_is_no_buffer(namespaces: Namespaces) -> None:
+    rig, device = Rig(), Tap("tap0", namespace=namespaces.far)
+    device.configure(up=True)
+    rig.attach(device)
+    held = take_all(rig.buffers)
+    with namespaces.raw("tap0") as peer:
+        peer.send(ethernet(60))
+        assert rig.receive(wait=0.2) == []
+        for index in held:
+            give_back(rig.buffers, index)
+        assert ethernet(60) in [r.data for r in rig.receive()]
+    assert rig.counters[tap_input.Counter.NO_BUFFERS] > 0
+    rig.done()
+    device.close()
+
+
+def test_a_tap_that_is_down(namespaces: Namespaces) -> None:
+    rig, device = Rig(), Tap("tap0", namespace=namespaces.far)
+    rig.attach(device)
+    rig.transmit(ethernet(60))
+    assert rig.counters[tap_tx.Counter.LINK_DOWN] == 1
+    rig.done()
+    device.close()
+
+
+def test_a_pod_speaks_through_its_tun(namespaces: Namespaces) -> None:
+    rig, device = Rig(), open_pod_tun("eth0", namespaces.names[1], IPv4Address("10.20.0.5"), mtu=1400)
+    rig.attach(device)
+    assert device.layer3 and device.mtu() == 1400 and device.name == "eth0"
+    with namespaces.far_socket(socket.AF_INET, socket.SOCK_DGRAM) as pod:
+        pod.bind(("10.20.0.5", 1000))
+        pod.settimeout(2)
+        pod.sendto(b"ping", ("8.8.8.8", 53))
+        (packet,) = rig.receive()
+        assert packet.next == tap_input.Next.IP4
+        assert packet.data[12:20] == bytes([10, 20, 0, 5, 8, 8, 8, 8])
+        assert packet.data[28:] == b"ping"
+        back = packet.data[:12] + packet.data[16:20] + packet.data[12:16] + packet.data[22:24] + packet.data[20:22] + packet.data[24:]
+        rig.transmit(Received(back, 0, CSUM_PARTIAL, 0, 0, 20, 6))
+        assert pod.recvfrom(100) == (b"ping", ("8.8.8.8", 53))
+    rig.done()
+    device.close()
+
+
+def test_ip6_from_a_tun_is_dropped_for_now(namespaces: Namespaces) -> None:
+    rig, device = Rig(), Tap("tun0", layer3=True, namespace=namespaces.far)
+    device.configure(up=True)
+    rig.attach(device)
+    with namespaces.far_socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0) as sender:
+        sender.sendto(b"\x60" + bytes(39), ("tun0", 0x86DD))
+    (packet,) = rig.receive()
+    assert packet.next == tap_input.Next.DROP
+    assert rig.counters[tap_input.Counter.UNSUPPORTED_VERSION] == 1
+    rig.done()
+    device.close()
+
+
+def test_a_persistent_tap_outlives_its_descriptor_and_is_adopted(namespaces: Namespaces) -> None:
+    first = Tap("tap0", namespace=namespaces.far, persistent=True)
+    descriptor = os.dup(first.fd)
+    first.close()
+    second = Tap("other", namespace=namespaces.far, fd=descriptor)
+    assert (second.name, second.layer3) == ("tap0", False)
+    second.configure(mac=bytes.fromhex("020000000009"))
+    assert second.mac() == bytes.fromhex("020000000009")
+    second.delete()
+    links = subprocess.run(["ip", "-n", namespaces.names[1], "link"], capture_output=True, text=True, check=True).stdout
+    assert "tap0" not in links
