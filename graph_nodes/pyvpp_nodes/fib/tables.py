@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The FIB as kernels see it. `Fib4`, `LoadBalances` and `Adjacencies` hold the truth; these tables are its projection.
+
+Where a reader must never see half a change, the fields that belong together share one aligned 64-bit word.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+
+from pyvpp.tables import COUNTER, Table
+
+PLY = 256
+ROOT = 1 << 16
+FLOW_HASH_DEFAULT = 0x9F
+REWRITE_MAX = 40
+
+
+class Kind(IntEnum):
+    """What an adjacency is; decides the node a load balance sends to."""
+
+    DROP = 0
+    PUNT = 1
+    LOCAL = 2
+    ARP = 3
+    GLEAN = 4
+    REWRITE = 5
+    MIDCHAIN = 6
+    UNREACHABLE = 7
+    PROHIBIT = 8
+
+
+NODE_OF_KIND = {
+    Kind.DROP: "ip4-drop",
+    Kind.PUNT: "ip4-punt",
+    Kind.LOCAL: "ip4-local",
+    Kind.ARP: "ip4-arp",
+    Kind.GLEAN: "ip4-glean",
+    Kind.REWRITE: "ip4-rewrite",
+    Kind.MIDCHAIN: "ip4-midchain",
+    Kind.UNREACHABLE: "ip4-null",
+    Kind.PROHIBIT: "ip4-null",
+}
+
+LB_PASS_THROUGH = 1
+LB_RECEIVE = 2
+
+LOAD_BALANCE = np.dtype(
+    (
+        np.record,
+        [
+            ("n_buckets", np.uint16),  # a power of two
+            ("next", np.uint16),  # the only bucket's, when there is one
+            ("adj", np.uint32),
+            ("buckets", np.uint32),  # first in lb_buckets, when there are several
+            ("flow_hash", np.uint16),  # which fields are hashed
+            ("flags", np.uint16),
+        ],
+    )
+)
+BUCKET = np.dtype((np.record, [("next", np.uint16), ("pad", np.uint16), ("adj", np.uint32)]))
+
+# A cache line of what forwarding reads, then a line for the slow path.
+ADJACENCY = np.dtype(
+    (
+        np.record,
+        [
+            ("sw_if_index", np.uint32),
+            ("next", np.uint16),  # rewrite: X-output; midchain: same as stacked_next
+            ("kind", np.uint8),
+            ("rewrite_bytes", np.uint8),
+            ("mtu", np.uint32),
+            ("address", np.uint32),  # next hop; glean: the prefix; local: the address
+            ("adj", np.uint32),  # midchain: what it is stacked on, to be m.adj
+            ("stacked_next", np.uint16),
+            ("flags", np.uint16),
+            ("rewrite", np.uint8, (REWRITE_MAX,)),
+            ("source", np.uint32),  # glean: the connected address, for ARP requests
+            ("prefix_length", np.uint8),
+            ("pad", np.uint8, (59,)),
+        ],
+    )
+)
+assert (LOAD_BALANCE.itemsize, BUCKET.itemsize, ADJACENCY.itemsize) == (16, 8, 128)
+
+IP4_FIB_ROOTS = Table("ip4_fib_roots", dtype=np.dtype(np.uint32), capacity=ROOT)
+IP4_FIB_PLIES = Table("ip4_fib_plies", dtype=np.dtype(np.uint32), capacity=PLY * 64)
+LOAD_BALANCES = Table("load_balances", dtype=LOAD_BALANCE, capacity=1024)
+LB_BUCKETS = Table("lb_buckets", dtype=BUCKET, capacity=1024)
+ADJACENCIES = Table("adjacencies", dtype=ADJACENCY, capacity=1024)
+ROUTE_COUNTERS = Table("route_counters", dtype=COUNTER, capacity=1024, per_worker=True)
+TABLES = (IP4_FIB_ROOTS, IP4_FIB_PLIES, LOAD_BALANCES, LB_BUCKETS, ADJACENCIES, ROUTE_COUNTERS)

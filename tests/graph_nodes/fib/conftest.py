@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A FIB without an engine: plain arrays for tables, a clock to turn by hand, four interfaces."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from pyvpp_nodes.fib.adjacency import ADMIN_UP, LINK_UP, P2P, UPLINK, Link
+from pyvpp_nodes.fib.fib import Fib4
+from pyvpp_nodes.fib.neighbor import NeighborTable
+from pyvpp_nodes.fib.tables import TABLES
+
+NODES = {
+    name: 10 + i
+    for i, name in enumerate(
+        "ip4-drop ip4-punt ip4-local ip4-arp ip4-glean ip4-rewrite ip4-midchain ip4-null ip4-load-balance".split()
+    )
+}
+
+
+class PlainTable:
+    def __init__(self, dtype: Any, capacity: int, per_worker: bool) -> None:
+        self.arrays = [np.zeros(capacity, dtype) for _ in range(2 if per_worker else 1)]
+
+    @property
+    def array(self) -> Any:
+        return self.arrays[0]
+
+    def grow(self, n: int) -> None:
+        for k, array in enumerate(self.arrays):
+            self.arrays[k] = np.zeros(max(n, len(array)), array.dtype)
+            self.arrays[k][: len(array)] = array
+
+    def sum(self) -> Any:
+        total = np.zeros_like(self.array)
+        for name in total.dtype.names:
+            total[name] = np.sum([array[name] for array in self.arrays], axis=0)
+        return total
+
+
+def plain_tables(capacity: int | None = None) -> dict[str, PlainTable]:
+    return {
+        table.name: PlainTable(
+            table.dtype, table.capacity if capacity is None or "fib" in table.name else capacity, table.per_worker
+        )
+        for table in TABLES
+    }
+
+
+class Bench:
+    """eth0 and eth1 (Ethernet), tun0 and tun1 (point to point), up0 (an uplink)."""
+
+    ETH0, ETH1, TUN0, TUN1, UP0 = 1, 2, 3, 4, 5
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.tables = plain_tables(capacity=16)
+        self.fib = Fib4(self.tables, NODES.__getitem__, lambda: self.now)
+        self.neighbors = NeighborTable(self.fib, lambda: self.now)
+        up = ADMIN_UP | LINK_UP
+        for index, name, flags in (
+            (self.ETH0, "eth0", up),
+            (self.ETH1, "eth1", up),
+            (self.TUN0, "tun0", up | P2P),
+            (self.TUN1, "tun1", up | P2P),
+            (self.UP0, "up0", up | UPLINK),
+        ):
+            mac = b"" if flags & P2P else bytes([2, 0, 0, 0, 0, index])
+            self.fib.link_added(Link(index, name, mac, 9000, flags, 0x8000 | 100 + index))
+
+    def buckets(self, address: str) -> list[tuple[str, str]]:
+        """What the dataplane would do: (node, next hop or interface) of each bucket, read from the tables."""
+        lb = self.fib.mtrie.lookup(0, int.from_bytes(bytes(map(int, address.split(".")))))
+        record = self.tables["load_balances"].array[lb]
+        if record.n_buckets == 1:
+            rows = [(int(record.next), int(record.adj))]
+        else:
+            block = self.tables["lb_buckets"].array[record.buckets : record.buckets + record.n_buckets]
+            rows = [(int(row.next), int(row.adj)) for row in block]
+        return [self.hop(next_, adj) for next_, adj in rows]
+
+    def hop(self, next_: int, adj: int) -> tuple[str, str]:
+        node = next(name for name, index in NODES.items() if 0x8000 | index == next_)
+        record = self.tables["adjacencies"].array[adj]
+        if node == "ip4-drop":
+            return node, ""
+        link = self.fib.links.get(int(record.sw_if_index))
+        hop = ".".join(map(str, int(record.address).to_bytes(4)))
+        return node, f"{hop} {link.name if link else ''}".strip()
+
+    def in_use(self) -> tuple[int, ...]:
+        fib = self.fib
+        return (
+            len(fib.load_balances),
+            fib.load_balances.pool.in_use,
+            fib.load_balances.bucket_pool.in_use,
+            len(fib.adjacencies),
+            fib.mtrie.plies_in_use,
+            len(fib.vrf().tracks),
+            len(fib._by_link),
+            len(fib._owner),
+            len(self.neighbors),
+        )
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    yield Bench()
