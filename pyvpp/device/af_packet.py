@@ -56,6 +56,7 @@ AF_PACKET_RING = np.dtype(
             ("tx_slots", "<u4"),
             ("tx_slot_bytes", "<u4"),
             ("tx_next", "<u4"),
+            ("idle", "<u4"),  # calls of the input kernel that found nothing
         ],
     )
 )

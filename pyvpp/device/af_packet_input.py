@@ -16,7 +16,7 @@ from numba import uint64
 from pyvpp.buffers import CSUM_PARTIAL, HEADROOM, L2_VALID, LARGE_ROOM, NO_BUFFER, slot_start
 from pyvpp.device import af_packet, vnet
 from pyvpp.device.receive import set_received, take_for
-from pyvpp.device.syscalls import acquire32, release32
+from pyvpp.device.syscalls import acquire32, release32, take_socket_error
 from pyvpp.device.vnet import read_vnet
 from pyvpp.interface import ADMIN_UP, UPLINK
 from pyvpp.jit import inline, jit
@@ -27,6 +27,7 @@ from pyvpp.wire import copy, le16, le32, put_be16
 MAC_ADDRESSES = 12
 TAG = 4
 TPID_8021Q = 0x8100
+LOOK_EVERY = 64
 
 
 class Next(IntEnum):
@@ -38,6 +39,7 @@ class Counter(NodeCounter):
     TRUNCATED = 0, "packet cut by the ring"
     NO_BUFFERS = 1, "no buffers"
     ADMIN_DOWN = 2, "interface is down", Severity.WARNING
+    SOCKET_ERROR = 3, "linux interface went down", Severity.WARNING
 
 
 @inline
@@ -74,6 +76,14 @@ def take_for_slot(heap: U8, slot: int, pool: U32, counters: U64) -> int:
     return b
 
 
+@inline
+def look_for_error(ring: Record, counters: U64) -> None:
+    """Now and then on an idle ring: an error nobody takes would keep the worker from sleeping."""
+    ring.idle = (int(ring.idle) + 1) & 0xFFFF
+    if int(ring.idle) % LOOK_EVERY == 0 and take_socket_error(int(ring.fd)) < 0:
+        counters[Counter.SOCKET_ERROR] += uint64(1)
+
+
 @node(
     name="af-packet-input",
     next={Next.ETHERNET: "ethernet-input", Next.UPLINK: "uplink-input"},
@@ -100,9 +110,11 @@ def af_packet_input(
     next_node = Next.UPLINK.value if flags & UPLINK else Next.ETHERNET.value
     received = interface_rx[instance]
     produced = 0
-    for _ in range(min(len(frame), int(ring.rx_slots))):
+    for i in range(min(len(frame), int(ring.rx_slots))):
         slot = int(ring.rx) + int(ring.rx_next) * int(ring.rx_slot_bytes)
         if not acquire32(heap, slot) & af_packet.STATUS_USER:
+            if i == 0:
+                look_for_error(ring, counters)
             break
         if flags & ADMIN_UP:
             received.packets += uint64(1)

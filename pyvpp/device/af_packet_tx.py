@@ -35,8 +35,11 @@ class Counter(NodeCounter):
 
 @inline
 def kick(ring: Record, counters: U64) -> None:
-    """Makes the operating system take what is marked in the ring; what it leaves, it takes the next time."""
-    if send(int(ring.fd), 0, 0, MSG_DONTWAIT) < 0:
+    """Makes the operating system take what is marked in the ring; what it leaves, it takes the next time.
+
+    A first failure may be an old error of the socket, told once: that the interface has been down.
+    """
+    if send(int(ring.fd), 0, 0, MSG_DONTWAIT) < 0 and send(int(ring.fd), 0, 0, MSG_DONTWAIT) < 0:
         counters[Counter.KICK_FAILED] += uint64(1)
 
 

@@ -44,6 +44,8 @@ if config.DISABLE_JIT:
         "sendto", ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32
     )
 
+    _recv = _function("recv", ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
     def _errno() -> int:
         return ctypes.get_errno()
 
@@ -66,6 +68,7 @@ else:
         "sendto",
         types.int64(types.int32, types.int64, types.uint64, types.int32, types.int64, types.uint32),
     )
+    _recv = types.ExternalFunction("recv", types.int64(types.int32, types.int64, types.uint64, types.int32))
     _errno_location = types.ExternalFunction("__errno_location", types.int64())
 
     def _pointer(context: Any, builder: Any, signature: Any, arguments: Any, kind: Any) -> Any:
@@ -125,6 +128,15 @@ def write(fd: int, address: int, n: int) -> int:
 
 @inline
 def send(fd: int, address: int, n: int, flags: int) -> int:
-    """sendto(2) without an address; with neither bytes it makes the operating system look at a transmit ring."""
+    """sendto(2) without an address; without bytes it makes the operating system look at a transmit ring."""
     result = _sendto(int32(fd), int64(address), uint64(n), int32(flags), int64(0), uint32(0))
     return result if result >= 0 else -_errno()
+
+
+@inline
+def take_socket_error(fd: int) -> int:
+    """Zero, or minus the error that waits on a socket, which is forgotten by this and until then makes every poll return."""
+    if _recv(int32(fd), int64(0), uint64(0), int32(MSG_DONTWAIT)) >= 0:
+        return 0
+    error = _errno()
+    return 0 if error == EAGAIN else -error

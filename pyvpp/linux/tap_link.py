@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -31,7 +32,7 @@ def add_pod_address(name: str, address: IPv4Address) -> None:
     with IPRoute() as netlink:
         index = _index(netlink, name)
         netlink.addr("add", index=index, address=str(address), prefixlen=32)
-        netlink.route("add", dst="default", oif=index, scope=_SCOPE_LINK)
+        netlink.route("add", family=socket.AF_INET, dst="0.0.0.0/0", oif=index, scope=_SCOPE_LINK)
 
 
 def mac(name: str) -> bytes:

@@ -510,6 +510,21 @@ def test_a_full_transmit_ring(pair: Namespaces) -> None:
     device.close()
 
 
+def test_an_interface_that_went_down_does_not_keep_us_awake(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
+    """Linux leaves an error on the socket, and a socket with an error is always ready."""
+    rig, device = uplink
+    pair.sh("NEAR link set veth0 down")
+    assert select.select(device.poll_fds(), [], [], 0)[0]
+    for _ in range(af_packet_input.LOOK_EVERY):
+        rig.receive_once()
+    assert not select.select(device.poll_fds(), [], [], 0)[0]
+    assert rig.counters[af_packet_input.Counter.SOCKET_ERROR] == 1
+    pair.sh("NEAR link set veth0 up")
+    with pair.raw() as peer:
+        peer.send(ethernet(60))
+        assert mine(rig.receive()) == [ethernet(60)]
+
+
 def test_what_the_interface_tells(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
     _, device = uplink
     assert device.mac() == bytes.fromhex("020000000001")
