@@ -117,7 +117,11 @@ def commands_in(module: ModuleType) -> list[Command]:
 def commands_of(package: ModuleType) -> list[Command]:
     """The commands of every module called `cli` below a package, which are imported for it."""
     paths = getattr(package, "__path__", ())
-    names = [each.name for each in pkgutil.walk_packages(paths, package.__name__ + ".")]
+    names = [each.name for each in pkgutil.walk_packages(paths, package.__name__ + ".", onerror=_not_silently)]
     modules = [importlib.import_module(name) for name in names if name.rpartition(".")[2] == "cli"]
     found = [each for module in modules for each in commands_in(module)]
     return list({id(each): each for each in found}.values())
+
+
+def _not_silently(name: str) -> None:
+    raise ImportError(f"package {name} cannot be imported, so its commands are missing")  # chained to the reason

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands about the command line: version, logging, and how commands are collected."""
 
+import importlib
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from pyvpp import __version__
 from pyvpp.cli import builtin, logbuffer
-from pyvpp.cli.registry import CommandError, command, commands_in
+from pyvpp.cli.registry import CommandError, command, commands_in, commands_of
 
 
 @pytest.fixture
@@ -77,3 +79,23 @@ def test_commands_are_collected_once_each() -> None:
     module.__dict__.update(show_x=show_x, again=show_x, other=7)
     assert commands_in(module) == [show_x]
     assert show_x.name == "show x"
+
+
+def test_commands_of_a_package_come_from_its_cli_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "example_stack" / "part"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").touch()
+    (folder / "__init__.py").touch()
+    (folder / "other.py").write_text("raise SystemExit")
+    source = (
+        "from pyvpp.cli.registry import command\n@command('show part', help='show part')\ndef show(engine, args): ...\n"
+    )
+    (folder / "cli.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    package = importlib.import_module("example_stack")
+    assert [each.name for each in commands_of(package)] == ["show part"]
+    (folder.parent / "broken").mkdir()
+    (folder.parent / "broken" / "__init__.py").write_text("import nosuchmodule")
+    importlib.invalidate_caches()
+    with pytest.raises(ImportError, match=r"package example_stack\.broken cannot be imported"):
+        commands_of(package)
