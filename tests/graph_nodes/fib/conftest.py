@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A FIB without an engine: plain arrays for tables, a clock to turn by hand, four interfaces."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -105,5 +104,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
-    yield Bench()
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture(scope="session")
+def make_bench() -> type[Bench]:
+    return Bench
