@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """AF_PACKET: an interface of Linux read and written through rings shared with the operating system.
 
-Two sockets an interface. The first has a receive and a transmit ring (TPACKET_V2), which lie in the heap, so that kernels copy
-between ring and buffer by heap offsets. The second has none and sends what is too large for a slot of the transmit ring, GSO
-packets above all, straight from the buffer by one system call each. Both carry virtio_net_hdr, so that 64 KiB packets and
-unfinished checksums pass unchanged.
+Two sockets an interface. The first has a receive and a transmit ring (TPACKET_V2), which lie in the heap, so that
+kernels copy between ring and buffer by heap offsets. The second has none and sends what is too large for a slot of
+the transmit ring, GSO packets above all, straight from the buffer by one system call each. Both carry
+virtio_net_hdr, so that 64 KiB packets and unfinished checksums pass unchanged.
 
-A receive slot holds the largest GSO packet whole: in a smaller one it would arrive cut without an error. Measured over veth:
-64 slots lose packets under TCP, 256 do not; the block retirement of TPACKET_V3 costs 1 ms of latency for no gain in rate.
+A receive slot holds the largest GSO packet whole: in a smaller one it would arrive cut without an error. Measured
+over veth: 64 slots lose packets under TCP, 256 do not; the block retirement of TPACKET_V3 costs 1 ms of latency for
+no gain in rate.
 """
 
 from __future__ import annotations
@@ -104,8 +105,8 @@ class Statistics:
 class AfPacket:
     """An open pair of packet sockets on one Linux interface; it goes on working wherever the caller moves afterwards.
 
-    `namespace` is the interface's network namespace (a file descriptor; None is the caller's). `all_multicast` makes the NIC
-    accept every group: the groups joined on a TAP that stands in for the NIC are not known to it.
+    `namespace` is the interface's network namespace (a file descriptor; None is the caller's). `all_multicast`
+    makes the NIC accept every group: the groups joined on a TAP that stands in for the NIC are not known to it.
     """
 
     def __init__(

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """af-packet-input: take packets from the receive ring of a Linux interface.
 
-Each packet is copied into a small buffer, or into a large one when it does not fit, and its slot goes back to the operating system
-at once. The VLAN tag, which Linux keeps beside the packet, is put back in its place. Whatever is left to do on the packet
-(a checksum, a segmentation) is noted in its metadata.
+Each packet is copied into a small buffer, or into a large one when it does not fit, and its slot goes back to the
+operating system at once. The VLAN tag, which Linux keeps beside the packet, is put back in its place. Whatever is
+left to do on the packet (a checksum, a segmentation) is noted in its metadata.
 
-Packets of an uplink go to uplink-input, all others to ethernet-input. A packet is lost, and counted, when Linux cut it, when no
-buffer is free, and when the interface is down.
+Packets of an uplink go to uplink-input, all others to ethernet-input. A packet is lost, and counted, when Linux cut
+it, when no buffer is free, and when the interface is down.
 """
 
 from enum import IntEnum

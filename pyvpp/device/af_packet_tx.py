@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """af-packet-tx: hand packets to a Linux interface.
 
-A packet that fits a slot of the transmit ring is copied there, and one system call at the end of the frame makes the
-operating system take them all. A larger one, which with an ordinary MTU is a GSO packet, is sent straight from its buffer, after
-those that came before it.
+A packet that fits a slot of the transmit ring is copied there, and one system call at the end of the frame makes
+the operating system take them all. A larger one, which with an ordinary MTU is a GSO packet, is sent straight from
+its buffer, after those that came before it.
 
-A packet longer than the MTU and nobody's to segment is lost, and counted, as is one that finds the ring full twice and one that
-the operating system does not take.
+A packet longer than the MTU and nobody's to segment is lost, and counted, as is one that finds the ring full twice
+and one that the operating system does not take.
 """
 
 from numba import uint64
@@ -21,8 +21,8 @@ from pyvpp.wire import copy, put_le32
 
 ETHERNET_AND_TAG = 18
 
-# Linux copies this much into the packet's first piece of memory and points to the slot for the rest, which a veth must copy once
-# more: taking small packets whole saves 0.4 microseconds each.
+# Linux copies this much into the packet's first piece of memory and points to the slot for the rest, which a veth
+# must copy once more: taking small packets whole saves 0.4 microseconds each.
 LINEAR = 256
 
 

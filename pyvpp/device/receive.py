@@ -19,7 +19,7 @@ def take_for(pool: U32, n: int) -> int:
 
 @inline
 def set_received(m: Record, sw_if_index: int, cur: int, n: int, flags: int) -> None:
-    """Metadata of a fresh packet of n bytes at cur; GSO and checksum state come from `read_vnet`, which adds to the flags."""
+    """Metadata of a fresh packet of n bytes at cur; GSO and checksum state follow by `read_vnet`."""
     m.cur = cur
     m.len = n
     m.flags = flags

@@ -2,11 +2,11 @@
 """System calls and ordered memory accesses for kernels of device drivers.
 
 A call answers as the kernel does: what it returned, or minus errno. Compiled, it is a direct call of libc through
-`numba.types.ExternalFunction`, which caches; as plain Python it goes through ctypes. Memory is named by heap offset and turned
-into an address by `address_of` at the last moment.
+`numba.types.ExternalFunction`, which caches; as plain Python it goes through ctypes. Memory is named by heap offset
+and turned into an address by `address_of` at the last moment.
 
-A ring's status word is shared with the operating system: it is read with acquire and written with release order, so that
-nothing of a frame is read before the frame is ours, nor written after it is not.
+A ring's status word is shared with the operating system: it is read with acquire and written with release order, so
+that nothing of a frame is read before the frame is ours, nor written after it is not.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def send(fd: int, address: int, n: int, flags: int) -> int:
 
 @inline
 def take_socket_error(fd: int) -> int:
-    """Zero, or minus the error that waits on a socket, which is forgotten by this and until then makes every poll return."""
+    """Zero, or minus the error that waits on a socket. It is forgotten by this; until then every poll returns."""
     if _recv(int32(fd), int64(0), uint64(0), int32(MSG_DONTWAIT)) >= 0:
         return 0
     error = _errno()

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """TAP and TUN: an interface of Linux whose other end is ours, a file descriptor.
 
-A TAP carries Ethernet frames and stands in for an uplink on the host; a TUN carries IP packets and is what a pod gets. Both carry
-virtio_net_hdr, so that 64 KiB packets and unfinished checksums pass unchanged: one system call a packet is affordable when
-the packet is 64 KiB. The descriptor goes on working wherever the caller or the interface moves afterwards.
+A TAP carries Ethernet frames and stands in for an uplink on the host; a TUN carries IP packets and is what a pod
+gets. Both carry virtio_net_hdr, so that 64 KiB packets and unfinished checksums pass unchanged: one system call a
+packet is affordable when the packet is 64 KiB. The descriptor goes on working wherever the caller or the interface
+moves afterwards.
 
-Measured: 0.9 microseconds to read 60 bytes, 1.3 to write them, 7 and 4 for 64 KiB; IFF_NAPI costs more per write, io_uring gains
-nothing on reads.
+Measured: 0.9 microseconds to read 60 bytes, 1.3 to write them, 7 and 4 for 64 KiB; IFF_NAPI costs more per write,
+io_uring gains nothing on reads.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ OFFLOADS = (CSUM | TSO4 | TSO6 | TSO_ECN | USO4 | USO6, CSUM | TSO4 | TSO6 | TSO
 class Tap:
     """An open TAP or TUN.
 
-    `namespace` is a network namespace as a file descriptor (None: the caller's), where the interface is made. `fd` adopts a
-    descriptor somebody else opened and configured; then nothing is made.
+    `namespace` is a network namespace as a file descriptor (None: the caller's), where the interface is made. `fd`
+    adopts a descriptor somebody else opened and configured; then nothing is made.
     """
 
     def __init__(

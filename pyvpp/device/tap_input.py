@@ -1,19 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """tap-input: read packets that Linux sends into a TAP or TUN.
 
-Each is read into a large buffer, since its size is known only afterwards; one that fits a small buffer is copied there and the
-large one, warm in the cache, takes the next (7 instead of 9 microseconds for 64 KiB).
+Each is read into a large buffer, since its size is known only afterwards; one that fits a small buffer is copied
+there and the large one, warm in the cache, takes the next (7 instead of 9 microseconds for 64 KiB).
 
-A TAP's packets go to ethernet-input, or to host-input when the TAP stands in for an uplink; a TUN's go to ip4-input by the
-version in their first byte. A packet is lost, and counted, when its IP version is another and when the interface is down. Without
-a free buffer nothing is read: Linux keeps the packets, as many as its queue holds.
+A TAP's packets go to ethernet-input, or to host-input when the TAP stands in for an uplink; a TUN's go to ip4-input
+by the version in their first byte. A packet is lost, and counted, when its IP version is another and when the
+interface is down. Without a free buffer nothing is read: Linux keeps the packets, as many as its queue holds.
 """
 
 from enum import IntEnum
 
 from numba import uint64
 
-from pyvpp.buffers import HEADROOM, L2_VALID, LARGE_ROOM, NO_BUFFER, SMALL_ROOM, give_back, slot_start, take_large, take_small
+from pyvpp.buffers import (
+    HEADROOM,
+    L2_VALID,
+    LARGE_ROOM,
+    NO_BUFFER,
+    SMALL_ROOM,
+    give_back,
+    slot_start,
+    take_large,
+    take_small,
+)
 from pyvpp.device import vnet
 from pyvpp.device.receive import set_received
 from pyvpp.device.syscalls import EAGAIN, address_of, read

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """tap-tx: write packets into a TAP or TUN, for Linux to receive.
 
-One system call a packet, straight from the buffer; the virtio_net_hdr is written into the headroom in front of it, so that Linux
-finishes checksums and segments where somebody needs it. A packet Linux does not take is lost, and counted by the reason.
+One system call a packet, straight from the buffer; the virtio_net_hdr is written into the headroom in front of it,
+so that Linux finishes checksums and segments where somebody needs it. A packet Linux does not take is lost, and
+counted by the reason.
 """
 
 from numba import uint64

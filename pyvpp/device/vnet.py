@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """struct virtio_net_hdr, the ten bytes in front of a packet that carry what is left to do: a checksum, a segmentation.
 
-Linux puts it before each packet of an AF_PACKET socket with PACKET_VNET_HDR and of a TAP or TUN with IFF_VNET_HDR, in the byte
-order of the machine: flags u8, gso_type u8, hdr_len u16, gso_size u16, csum_start u16, csum_offset u16 (linux/virtio_net.h).
-Its csum_start counts from the packet's first byte; ours (`m.csum_start`) is an offset into the heap.
+Linux puts it before each packet of an AF_PACKET socket with PACKET_VNET_HDR and of a TAP or TUN with IFF_VNET_HDR,
+in the byte order of the machine: flags u8, gso_type u8, hdr_len u16, gso_size u16, csum_start u16, csum_offset u16
+(linux/virtio_net.h). Its csum_start counts from the packet's first byte; ours (`m.csum_start`) is an offset into
+the heap.
 
-A packet in a tunnel keeps the state of its inner headers (measured with VXLAN over veth, kernel 6.18: gso_type TCPV4, csum_start
-84, gso_size 1398 for an MTU of 1450 inside): decapsulation needs no change here.
+A packet in a tunnel keeps the state of its inner headers (measured with VXLAN over veth, kernel 6.18: gso_type
+TCPV4, csum_start 84, gso_size 1398 for an MTU of 1450 inside): decapsulation needs no change here.
 """
 
 from pyvpp.buffers import CSUM_PARTIAL, CSUM_VALID
@@ -53,7 +54,7 @@ def header_bytes(heap: U8, m: Record) -> int:
 
 @inline
 def write_vnet(heap: U8, header: int, m: Record, linear: int) -> None:
-    """Writes the header of a packet that leaves; `linear` is how much of an ordinary packet goes into one piece of memory."""
+    """Writes the header of a packet that leaves; `linear`: how much of one without GSO is not to be scattered."""
     partial = int(m.flags) & CSUM_PARTIAL != 0
     heap[header] = NEEDS_CSUM if partial else 0
     heap[header + 1] = m.gso_type
