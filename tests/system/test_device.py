@@ -105,7 +105,9 @@ class Rig:
             start = int(m.csum_start) - int(m.cur) if m["flags"] & CSUM_PARTIAL else 0
             data = b.heap.array[m.cur : m.cur + m.len].tobytes()
             result.append(
-                Received(data, int(nexts[i]), int(m["flags"]), int(m.gso_type), int(m.gso_size), start, int(m.csum_offset))
+                Received(
+                    data, int(nexts[i]), int(m["flags"]), int(m.gso_type), int(m.gso_size), start, int(m.csum_offset)
+                )
             )
             give_back(b, index)
         return result
@@ -460,6 +462,31 @@ def test_vxlan_keeps_its_gso_state(pair: Namespaces, uplink: tuple[Rig, AfPacket
     assert device.statistics().drops == 0
 
 
+def test_tcp_in_the_host_s_own_vxlan(pair: Namespaces) -> None:
+    """Tunnel packets that are still to be segmented inside pass through to the host, whose VXLAN device takes them."""
+    left, wire_side = Rig(small=1024, large=64), AfPacket("veth0", pair.near)
+    right, host_side = Rig(small=1024, large=64), Tap("host0", namespace=pair.near)
+    host_side.configure(mac=bytes.fromhex("020000000001"), mtu=1500, up=True)
+    pair.sh("NEAR addr add 10.99.0.1/24 dev host0")
+    pair.sh("FAR link add vx type vxlan id 10 remote 10.99.0.1 local 10.99.0.2 dstport 4789")
+    pair.sh("NEAR link add vx type vxlan id 10 remote 10.99.0.2 local 10.99.0.1 dstport 4789")
+    pair.sh("FAR addr add 10.97.0.2/24 dev vx && FAR link set vx mtu 1450 up")
+    pair.sh("NEAR addr add 10.97.0.1/24 dev vx && NEAR link set vx mtu 1450 up")
+    left.attach(wire_side)
+    right.attach(host_side)
+    with Wire(left, right) as wire:
+        transfer(
+            lambda: pair.far_socket(socket.AF_INET, socket.SOCK_STREAM),
+            lambda: netns.run_in(pair.near, lambda: socket.socket()),
+            "10.97.0.1",
+            10 << 20,
+        )
+    assert any(p.gso_type == 1 and p.csum_start == 84 and len(p.data) > 10000 for p in wire.seen)
+    assert not left.counters[:3].any() and not right.counters.any()
+    wire_side.close()
+    host_side.close()
+
+
 # --- af-packet-tx
 
 
@@ -616,7 +643,14 @@ def test_a_pod_speaks_through_its_tun(namespaces: Namespaces) -> None:
         assert packet.next == tap_input.Next.IP4
         assert packet.data[12:20] == bytes([10, 20, 0, 5, 8, 8, 8, 8])
         assert packet.data[28:] == b"ping"
-        back = packet.data[:12] + packet.data[16:20] + packet.data[12:16] + packet.data[22:24] + packet.data[20:22] + packet.data[24:]
+        back = (
+            packet.data[:12]
+            + packet.data[16:20]
+            + packet.data[12:16]
+            + packet.data[22:24]
+            + packet.data[20:22]
+            + packet.data[24:]
+        )
         rig.transmit(Received(back, 0, CSUM_PARTIAL, 0, 0, 20, 6))
         assert pod.recvfrom(100) == (b"ping", ("8.8.8.8", 53))
     rig.done()
