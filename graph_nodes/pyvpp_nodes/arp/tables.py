@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which addresses of others we answer for, and on which interfaces."""
+
+import numpy as np
+
+from pyvpp.tables import Table
+
+PROXY_RANGE = np.dtype(
+    (
+        np.record,
+        [("low", np.uint32), ("high", np.uint32), ("fib_index", np.uint32), ("used", np.uint32)],  # written last, cleared first
+    )
+)
+ARP_PROXY = Table("arp_proxy", dtype=PROXY_RANGE, capacity=16)
+ARP_PROXY_INTERFACES = Table("arp_proxy_interfaces", dtype=np.dtype(np.uint32), capacity=256)  # by sw_if_index: 1 is on

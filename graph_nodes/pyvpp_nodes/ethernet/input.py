@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ethernet-input: look at the Ethernet header and hand each frame to the protocol it carries.
+
+On an interface with an address of its own a unicast frame must be for its MAC address. A VLAN tag with id 0 (a priority tag, IEEE
+802.1Q) is skipped, any other has no sub-interface here. Frames of a cross-connected interface go on unseen.
+
+Dropped and counted: frames shorter than their header, of an interface that is down, for another MAC, with an unknown tag or type.
+Leaves `m.l2` at the Ethernet header, `m.cur` and `m.l3` behind it.
+"""
+
+from enum import IntEnum
+
+from numba import int64, uint64
+
+from pyvpp.buffers import L2_VALID
+from pyvpp.interface import ADMIN_UP, L2
+from pyvpp.jit import inline, jit
+from pyvpp.node import NodeCounter, node
+from pyvpp.trace import TraceRecord
+from pyvpp.trace_format import format_ethernet_header
+from pyvpp.typing import U8, U16, U32, U64, Records
+from pyvpp.wire import be16, be32
+from pyvpp_nodes.ethernet.header import ETHERNET_ARP, ETHERNET_IP4, HEADER_BYTES, is_vlan
+
+
+class Next(IntEnum):
+    DROP = 0
+    IP4 = 1
+    ARP = 2
+    L2 = 3
+
+
+class Counter(NodeCounter):
+    BAD_LLC_LENGTH = 0, "llc length > packet length"
+    UNKNOWN_TYPE = 1, "unknown ethernet type"
+    UNKNOWN_VLAN = 2, "unknown vlan"
+    L3_MAC_MISMATCH = 3, "l3 mac mismatch"
+    DOWN = 4, "interface is down"
+    TOO_SHORT = 5, "frame shorter than its header"
+
+
+NONE = -1
+
+
+@inline
+def fault_of_type(ethertype: int, payload: int) -> int:
+    """Below 1536 the type is the length of an LLC frame (IEEE 802.3)."""
+    if ethertype < 0x600 and ethertype > payload:
+        return int(Counter.BAD_LLC_LENGTH)
+    return int(Counter.UNKNOWN_TYPE)
+
+
+def format_trace(record: TraceRecord) -> list[str]:
+    return format_ethernet_header(record.data)
+
+
+@node(
+    name="ethernet-input",
+    next={Next.DROP: "error-drop", Next.IP4: "ip4-input", Next.ARP: "arp-input", Next.L2: "l2-xconnect"},
+    counters=Counter,
+    trace=format_trace,
+)
+@jit
+def ethernet_input(
+    heap: U8, meta: Records, frame: U32, nexts: U16, counters: U64, error_base: int, interfaces: Records
+) -> None:
+    for i, b in enumerate(frame):
+        m = meta[b]
+        interface = interfaces[m.rx]
+        flags = int64(interface.flags)
+        ethernet = int64(m.cur)
+        length = int64(m.len)
+        header = HEADER_BYTES
+        ethertype = be16(heap, ethernet + 12)
+        fault = NONE
+        if flags & ADMIN_UP == 0:
+            fault = int(Counter.DOWN)
+        elif length < HEADER_BYTES:
+            fault = int(Counter.TOO_SHORT)
+        elif flags & L2:
+            nexts[i] = Next.L2
+            continue
+        elif int64(heap[ethernet]) & 1 == 0 and be32(heap, ethernet) << 16 | be16(heap, ethernet + 4) != int64(interface.mac):
+            fault = int(Counter.L3_MAC_MISMATCH)
+        else:
+            while is_vlan(ethertype) and fault == NONE:
+                if length < header + 4:
+                    fault = int(Counter.TOO_SHORT)
+                elif be16(heap, ethernet + header) & 0xFFF:
+                    fault = int(Counter.UNKNOWN_VLAN)
+                else:
+                    ethertype = be16(heap, ethernet + header + 2)
+                    header += 4
+            if fault == NONE and ethertype == ETHERNET_IP4:
+                nexts[i] = Next.IP4
+            elif fault == NONE and ethertype == ETHERNET_ARP:
+                nexts[i] = Next.ARP
+            elif fault == NONE:
+                fault = fault_of_type(ethertype, length - header)
+        if fault != NONE:
+            counters[fault] += uint64(1)
+            m.error = error_base + fault
+            nexts[i] = Next.DROP
+            continue
+        m.l2 = ethernet
+        m.l3 = ethernet + header
+        m.cur = ethernet + header
+        m.len = length - header
+        m.flags = m.flags | L2_VALID

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ip4-drop: where IPv4 packets end that a route, or the lack of one, drops; start of the arc ip4-drop.
+
+Another node that sends a packet here has named and counted the reason; what a route sent here is counted by this one.
+"""
+
+from enum import IntEnum
+
+from numba import int64, uint64
+
+from pyvpp.features import enter_arc
+from pyvpp.jit import jit
+from pyvpp.node import NodeCounter, node
+from pyvpp.trace import TraceRecord
+from pyvpp.trace_format import format_ip4
+from pyvpp.typing import U16, U32, U64, Records
+
+
+class Next(IntEnum):
+    DROP = 0
+
+
+class Counter(NodeCounter):
+    DROP = 0, "ip4 drop"
+
+
+def format_trace(record: TraceRecord) -> list[str]:
+    return [f"  fib:{record.fib_index} adj:{record.adj} flow:0x{record.flow_hash:08x}", *format_ip4(record.data)]
+
+
+@node(name="ip4-drop", next={Next.DROP: "error-drop"}, counters=Counter, trace=format_trace)
+@jit
+def ip4_drop(
+    meta: Records,
+    frame: U32,
+    nexts: U16,
+    counters: U64,
+    error_base: int,
+    feature_chains: U16,
+    ip4_drop_arc: U32,
+) -> None:
+    for i, b in enumerate(frame):
+        m = meta[b]
+        if m.error == 0:
+            counters[Counter.DROP] += uint64(1)
+            m.error = error_base + Counter.DROP
+        arc = int64(ip4_drop_arc[m.rx])
+        nexts[i] = enter_arc(feature_chains, m, arc) if arc else int(Next.DROP)

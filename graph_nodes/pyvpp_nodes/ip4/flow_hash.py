@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The number by which packets of one flow choose the same path.
+
+The fields are VPP's and so are the bits that choose them; they are mixed by Bob Jenkins's lookup3 (public domain). Unlike in VPP,
+no fragment is hashed by ports, so that all fragments of a datagram go the same way.
+"""
+
+from numba import int64
+
+from pyvpp.jit import inline, jit
+from pyvpp.typing import U8
+from pyvpp.wire import be16, be32
+from pyvpp_nodes.ip4.header import DESTINATION, PROTOCOL, SOURCE, TCP, UDP, header_bytes, is_fragment
+
+HASH_SOURCE, HASH_DESTINATION, HASH_SOURCE_PORT, HASH_DESTINATION_PORT, HASH_PROTOCOL = 1, 2, 4, 8, 16
+HASH_REVERSE, HASH_SYMMETRIC = 32, 64
+WORD = 0xFFFFFFFF
+
+
+@inline
+def rotated(value: int, by: int) -> int:
+    return (value << by | value >> (32 - by)) & WORD
+
+
+@inline
+def mix(a: int, b: int, c: int) -> int:
+    """lookup3's mix of three words, then its final round."""
+    a = (a - c) & WORD ^ rotated(c, 4)
+    c = (c + b) & WORD
+    b = (b - a) & WORD ^ rotated(a, 6)
+    a = (a + c) & WORD
+    c = (c - b) & WORD ^ rotated(b, 8)
+    b = (b + a) & WORD
+    a = (a - c) & WORD ^ rotated(c, 16)
+    c = (c + b) & WORD
+    b = (b - a) & WORD ^ rotated(a, 19)
+    a = (a + c) & WORD
+    c = (c - b) & WORD ^ rotated(b, 4)
+    b = (b + a) & WORD
+    c = ((c ^ b) - rotated(b, 14)) & WORD
+    a = ((a ^ c) - rotated(c, 11)) & WORD
+    b = ((b ^ a) - rotated(a, 25)) & WORD
+    c = ((c ^ b) - rotated(b, 16)) & WORD
+    a = ((a ^ c) - rotated(c, 4)) & WORD
+    b = ((b ^ a) - rotated(a, 14)) & WORD
+    return ((c ^ b) - rotated(b, 24)) & WORD
+
+
+@jit
+def ip4_flow_hash(heap: U8, ip: int, fields: int) -> int:
+    """32 bits from the fields that `fields` chooses (FLOW_HASH_DEFAULT: addresses, protocol, ports)."""
+    protocol = int64(heap[ip + PROTOCOL])
+    source = be32(heap, ip + SOURCE) if fields & HASH_SOURCE else 0
+    destination = be32(heap, ip + DESTINATION) if fields & HASH_DESTINATION else 0
+    source_port = 0
+    destination_port = 0
+    if (protocol == TCP or protocol == UDP) and not is_fragment(heap, ip):
+        l4 = ip + header_bytes(heap, ip)
+        source_port = be16(heap, l4) if fields & HASH_SOURCE_PORT else 0
+        destination_port = be16(heap, l4 + 2) if fields & HASH_DESTINATION_PORT else 0
+    swap = fields & HASH_REVERSE != 0
+    if fields & HASH_SYMMETRIC:
+        swap = source > destination or (source == destination and source_port > destination_port)
+    if swap:
+        source, destination = destination, source
+        source_port, destination_port = destination_port, source_port
+    if fields & HASH_PROTOCOL:
+        destination ^= protocol
+    return mix(source, destination, destination_port << 16 | source_port)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The IPv4 header (RFC 791) as kernels read and patch it. `ip` is the heap offset of its first byte.
+
+Checksums are summed in the byte order of the machine, which RFC 1071 (2 B) allows: the sum of a good header is 0xffff either way.
+"""
+
+from numba import int64
+
+from pyvpp.jit import inline
+from pyvpp.typing import U8
+from pyvpp.wire import be16, le16, le32, put_be16, put_be32, put_le16
+
+TOS, TOTAL_LENGTH, ID, FRAGMENT, TTL, PROTOCOL, CHECKSUM, SOURCE, DESTINATION = 1, 2, 4, 6, 8, 9, 10, 12, 16
+HEADER_BYTES = 20
+DONT_FRAGMENT, MORE_FRAGMENTS, FRAGMENT_OFFSET = 0x4000, 0x2000, 0x1FFF
+ICMP, IGMP, IP_IN_IP, TCP, UDP = 1, 2, 4, 6, 17
+
+
+@inline
+def byte(heap: U8, at: int) -> int:
+    return int64(heap[at])
+
+
+@inline
+def header_bytes(heap: U8, ip: int) -> int:
+    return (int64(heap[ip]) & 15) << 2
+
+
+@inline
+def fold(total: int) -> int:
+    """Sixteen bits of a sum below 2**48, the carries added back."""
+    total = (total & 0xFFFFFFFF) + (total >> 32)
+    total = (total & 0xFFFF) + (total >> 16)
+    total = (total & 0xFFFF) + (total >> 16)
+    return (total & 0xFFFF) + (total >> 16)
+
+
+@inline
+def sum20(heap: U8, ip: int) -> int:
+    """The folded sum of a header without options."""
+    return fold(le32(heap, ip) + le32(heap, ip + 4) + le32(heap, ip + 8) + le32(heap, ip + 12) + le32(heap, ip + 16))
+
+
+@inline
+def sum_header(heap: U8, ip: int, n: int) -> int:
+    """The folded sum of a header of n bytes."""
+    total = int64(0)
+    for at in range(ip, ip + n, 4):
+        total += le32(heap, at)
+    return fold(total)
+
+
+@inline
+def put_checksum(heap: U8, ip: int, n: int) -> None:
+    put_le16(heap, ip + CHECKSUM, 0)
+    put_le16(heap, ip + CHECKSUM, sum_header(heap, ip, n) ^ 0xFFFF)
+
+
+@inline
+def patched(checksum: int, old: int, new: int) -> int:
+    """The checksum after one 16-bit word has changed: RFC 1624, equation 3, HC' = ~(~HC + ~m + m')."""
+    total = (checksum ^ 0xFFFF) + (old ^ 0xFFFF) + new
+    total = (total & 0xFFFF) + (total >> 16)
+    return ((total & 0xFFFF) + (total >> 16)) ^ 0xFFFF
+
+
+@inline
+def decrement_ttl(heap: U8, ip: int) -> None:
+    """One hop less: TTL is the high byte of its word, so the checksum gains 0x0100, with an end-around carry (RFC 1141)."""
+    heap[ip + TTL] = int64(heap[ip + TTL]) - 1
+    checksum = be16(heap, ip + CHECKSUM) + 0x0100
+    put_be16(heap, ip + CHECKSUM, (checksum + (checksum >> 16)) & 0xFFFF)
+
+
+@inline
+def is_fragment(heap: U8, ip: int) -> bool:
+    return (be16(heap, ip + FRAGMENT) & (MORE_FRAGMENTS | FRAGMENT_OFFSET)) != 0
+
+
+@inline
+def put_header(heap: U8, ip: int, length: int, ttl: int, protocol: int, source: int, destination: int) -> None:
+    """A header without options, id and flags zero."""
+    put_be16(heap, ip, 0x4500)
+    put_be16(heap, ip + TOTAL_LENGTH, length)
+    put_be32(heap, ip + ID, 0)
+    put_be16(heap, ip + TTL, ttl << 8 | protocol)
+    put_be16(heap, ip + CHECKSUM, 0)
+    put_be32(heap, ip + SOURCE, source)
+    put_be32(heap, ip + DESTINATION, destination)
+    put_le16(heap, ip + CHECKSUM, sum20(heap, ip) ^ 0xFFFF)
+
+
+@inline
+def l4_sum(heap: U8, ip: int, l4: int, n: int, protocol: int) -> int:
+    """The folded sum of the pseudo header (RFC 793) and n bytes of TCP or UDP: 0xffff when its checksum is right."""
+    swapped_length = (n & 0xFF) << 8 | n >> 8 & 0xFF
+    total = le32(heap, ip + SOURCE) + le32(heap, ip + DESTINATION) + (protocol << 8) + swapped_length
+    return fold(total + sum_bytes(heap, l4, n))
+
+
+@inline
+def sum_bytes(heap: U8, start: int, n: int) -> int:
+    """The unfolded sum of n bytes; an odd last one counts as if a zero followed."""
+    total = int64(0)
+    at = start
+    for _ in range(n >> 2):
+        total += le32(heap, at)
+        at += 4
+    if n & 2:
+        total += le16(heap, at)
+        at += 2
+    if n & 1:
+        total += int64(heap[at])
+    return total

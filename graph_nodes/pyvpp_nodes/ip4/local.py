@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ip4-local: packets for an address of our own; verify them and hand them to their protocol.
+
+The TCP or UDP checksum must be right, unless a device has verified it or the sender left it to hardware, and UDP may do without one.
+The source must be reachable (unless the packet is a broadcast to everybody) and none of our own addresses. Fragments are dropped: there
+is no reassembly. Starts the arc ip4-local, whose end is ip4-local-end-of-arc; a protocol nobody has registered goes to the host.
+
+Leaves `m.cur` and `m.l3` at the IP header, `m.l4` behind it.
+"""
+
+from enum import IntEnum
+
+from numba import int64, uint64
+
+from pyvpp.buffers import CSUM_PARTIAL, CSUM_VALID
+from pyvpp.features import enter_arc
+from pyvpp.interface import HOST
+from pyvpp.jit import inline, jit
+from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.trace import TraceRecord
+from pyvpp.trace_format import format_ip4
+from pyvpp.typing import U8, U16, U32, U64, Record, Records
+from pyvpp.wire import be16, be32
+from pyvpp_nodes.fib.mtrie import fib_lookup
+from pyvpp_nodes.fib.tables import LB_RECEIVE, Kind
+from pyvpp_nodes.ip4.header import DESTINATION, PROTOCOL, SOURCE, TCP, UDP, header_bytes, is_fragment, l4_sum
+
+ADJACENCY_DROP = int(Kind.DROP)
+TCP_BYTES, UDP_BYTES = 20, 8
+EVERYBODY = 0xFFFFFFFF
+
+
+class Next(IntEnum):
+    DROP = 0
+    PUNT = 1
+
+
+class Counter(NodeCounter):
+    TCP_CHECKSUM = 0, "bad tcp checksum"
+    UDP_CHECKSUM = 1, "bad udp checksum"
+    UDP_LENGTH = 2, "inconsistent udp/ip lengths"
+    FRAGMENT = 3, "ip4 fragments to us: no reassembly"
+    SPOOFED_LOCAL_PACKETS = 4, "ip4 spoofed local-address packet drops"
+    SRC_LOOKUP_MISS = 5, "ip4 source lookup miss"
+    UNKNOWN_PROTOCOL = 6, "unknown ip protocol", Severity.INFO
+
+
+NONE = -1
+
+
+@inline
+def l4_fault(heap: U8, m: Record, ip: int) -> int:
+    protocol = int64(heap[ip + PROTOCOL])
+    header = header_bytes(heap, ip)
+    l4 = ip + header
+    n = int64(m.len) - header
+    if is_fragment(heap, ip):
+        return int(Counter.FRAGMENT)
+    unverified = m.flags & (CSUM_PARTIAL | CSUM_VALID) == 0
+    if protocol == UDP:
+        if n < UDP_BYTES:
+            return int(Counter.UDP_LENGTH)
+        length = be16(heap, l4 + 4)
+        if length < UDP_BYTES or length > n:
+            return int(Counter.UDP_LENGTH)
+        if unverified and be16(heap, l4 + 6) != 0 and l4_sum(heap, ip, l4, length, UDP) != 0xFFFF:
+            return int(Counter.UDP_CHECKSUM)
+    elif protocol == TCP:
+        if n < TCP_BYTES or (unverified and l4_sum(heap, ip, l4, n, TCP) != 0xFFFF):
+            return int(Counter.TCP_CHECKSUM)
+    return NONE
+
+
+@inline
+def source_fault(
+    heap: U8,
+    ip: int,
+    fib_index: int,
+    ip4_fib_roots: U32,
+    ip4_fib_plies: U32,
+    load_balances: Records,
+    adjacencies: Records,
+) -> int:
+    balance = load_balances[fib_lookup(ip4_fib_roots, ip4_fib_plies, fib_index, be32(heap, ip + SOURCE))]
+    if balance.flags & LB_RECEIVE:
+        return int(Counter.SPOOFED_LOCAL_PACKETS)
+    dropped = balance.n_buckets == 1 and adjacencies[balance.adj].kind == ADJACENCY_DROP
+    if dropped and be32(heap, ip + DESTINATION) != EVERYBODY:
+        return int(Counter.SRC_LOOKUP_MISS)
+    return NONE
+
+
+def format_trace(record: TraceRecord) -> list[str]:
+    return [f"  fib:{record.fib_index} adj:{record.adj} flow:0x{record.flow_hash:08x}", *format_ip4(record.data)]
+
+
+@node(
+    name="ip4-local",
+    next={Next.DROP: "ip4-drop", Next.PUNT: "ip4-punt"},
+    counters=Counter,
+    trace=format_trace,
+)
+@jit
+def ip4_local(
+    heap: U8,
+    meta: Records,
+    frame: U32,
+    nexts: U16,
+    counters: U64,
+    error_base: int,
+    interfaces: Records,
+    ip4_fib_roots: U32,
+    ip4_fib_plies: U32,
+    load_balances: Records,
+    adjacencies: Records,
+    ip4_local_protocols: U16,
+    feature_chains: U16,
+    ip4_local_arc: U32,
+) -> None:
+    for i, b in enumerate(frame):
+        m = meta[b]
+        ip = int64(m.cur)
+        interface = interfaces[m.rx]
+        fault = l4_fault(heap, m, ip)
+        if fault == NONE and interface.flags & HOST == 0:  # the host's own addresses are ours, and none of its packets a forgery
+            fib_index = int64(interface.fib_index)
+            fault = source_fault(heap, ip, fib_index, ip4_fib_roots, ip4_fib_plies, load_balances, adjacencies)
+        if fault != NONE:
+            counters[fault] += uint64(1)
+            m.error = error_base + fault
+            nexts[i] = Next.DROP
+            continue
+        m.l3 = ip
+        m.l4 = ip + header_bytes(heap, ip)
+        arc = int64(ip4_local_arc[m.rx])
+        taker = int64(ip4_local_protocols[heap[ip + PROTOCOL]])
+        if arc:
+            nexts[i] = enter_arc(feature_chains, m, arc)
+        elif taker:
+            nexts[i] = taker
+        else:
+            counters[Counter.UNKNOWN_PROTOCOL] += uint64(1)
+            m.error = error_base + Counter.UNKNOWN_PROTOCOL
+            nexts[i] = Next.PUNT

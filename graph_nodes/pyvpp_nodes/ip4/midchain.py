@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ip4-midchain: age a packet by one hop and put a tunnel's outer header in front of it.
+
+What ip4-rewrite is to a neighbor, this is to a tunnel: the same checks, against the tunnel's MTU. The outer IPv4 header comes from
+the adjacency with a length of zero; its length is filled in and its checksum patched (RFC 1624). Starts the arc ip4-output of the
+tunnel, whose end is tunnel-output.
+"""
+
+from enum import IntEnum
+
+from numba import int64, uint64
+
+from pyvpp.buffers import LOCALLY_ORIGINATED
+from pyvpp.features import enter_arc
+from pyvpp.jit import inline, jit
+from pyvpp.node import NodeCounter, node
+from pyvpp.trace import TraceRecord
+from pyvpp.trace_format import format_hex
+from pyvpp.typing import U8, U16, U32, U64, Records
+from pyvpp.wire import be16, put_be16
+from pyvpp_nodes.icmp.message import FRAGMENTATION_NEEDED, TIME_EXCEEDED, TTL_IN_TRANSIT, UNREACHABLE, ask_for_error
+from pyvpp_nodes.ip4.forward import EXPIRED, FORWARD, TOO_BIG, prepend, verdict
+from pyvpp_nodes.ip4.header import CHECKSUM, HEADER_BYTES, TOTAL_LENGTH, decrement_ttl, patched
+
+
+class Next(IntEnum):
+    DROP = 0
+    ICMP_ERROR = 1
+    FRAG = 2
+    TUNNEL_OUTPUT = 3
+
+
+class Counter(NodeCounter):
+    TIME_EXPIRED = 0, "ip4 ttl <= 1"
+    MTU_EXCEEDED = 1, "ip4 MTU exceeded and DF set"
+
+
+@inline
+def fix_length(heap: U8, outer: int, length: int) -> None:
+    """A GSO packet may outgrow the field; its segments get their own lengths."""
+    put_be16(heap, outer + CHECKSUM, patched(be16(heap, outer + CHECKSUM), be16(heap, outer + TOTAL_LENGTH), length & 0xFFFF))
+    put_be16(heap, outer + TOTAL_LENGTH, length & 0xFFFF)
+
+
+def format_trace(record: TraceRecord) -> list[str]:
+    return [f"tx_sw_if_index {record.tx} dpo-idx {record.adj} flow hash: 0x{record.flow_hash:08x}", *format_hex(record.data)]
+
+
+@node(
+    name="ip4-midchain",
+    next={
+        Next.DROP: "ip4-drop",
+        Next.ICMP_ERROR: "ip4-icmp-error",
+        Next.FRAG: "ip4-frag",
+        Next.TUNNEL_OUTPUT: "tunnel-output",
+    },
+    counters=Counter,
+    trace=format_trace,
+)
+@jit
+def ip4_midchain(
+    heap: U8,
+    meta: Records,
+    frame: U32,
+    nexts: U16,
+    counters: U64,
+    error_base: int,
+    adjacencies: Records,
+    feature_chains: U16,
+    ip4_output_arc: U32,
+) -> None:
+    for i, b in enumerate(frame):
+        m = meta[b]
+        ip = int64(m.cur)
+        adjacency = adjacencies[m.adj]
+        decision = verdict(heap, m, ip, int64(adjacency.mtu))
+        if decision == FORWARD:
+            if m.flags & LOCALLY_ORIGINATED == 0:
+                decrement_ttl(heap, ip)
+            tx = int64(adjacency.sw_if_index)
+            outer = prepend(heap, m, adjacency)
+            if int64(adjacency.rewrite_bytes) >= HEADER_BYTES:
+                fix_length(heap, outer, int64(m.len))
+            m.l3 = outer
+            m.tx = tx
+            arc = int64(ip4_output_arc[tx])
+            nexts[i] = enter_arc(feature_chains, m, arc) if arc else int(Next.TUNNEL_OUTPUT)
+        elif decision == EXPIRED:
+            counters[Counter.TIME_EXPIRED] += uint64(1)
+            m.error = error_base + Counter.TIME_EXPIRED
+            ask_for_error(m, TIME_EXCEEDED, TTL_IN_TRANSIT, 0)
+            nexts[i] = Next.ICMP_ERROR
+        elif decision == TOO_BIG:
+            counters[Counter.MTU_EXCEEDED] += uint64(1)
+            m.error = error_base + Counter.MTU_EXCEEDED
+            ask_for_error(m, UNREACHABLE, FRAGMENTATION_NEEDED, int64(adjacency.mtu))
+            nexts[i] = Next.ICMP_ERROR
+        else:
+            nexts[i] = Next.FRAG
