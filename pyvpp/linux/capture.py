@@ -1,0 +1,379 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Linux knows about an uplink, read before anything is touched.
+
+Everything that goes away when a NIC leaves its namespace is here: the link's attributes and sysctls, its addresses, the routes of all
+tables that use it (and those whose source address is one of its own), its permanent neighbors. Routes name interfaces by name, never by
+index, because the TAP that stands in for a NIC has another index.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from pyvpp.errors import OperatorError
+
+AF_INET, AF_INET6 = int(socket.AF_INET), int(socket.AF_INET6)
+IFF_UP, IFF_NOARP, IFF_PROMISC, IFF_ALLMULTI, IFF_MULTICAST = 0x1, 0x80, 0x100, 0x200, 0x1000
+KEPT_LINK_FLAGS = IFF_NOARP | IFF_PROMISC | IFF_ALLMULTI | IFF_MULTICAST
+IFA_F_SECONDARY, IFA_F_TENTATIVE, IFA_F_PERMANENT, IFA_F_DADFAILED, IFA_F_DEPRECATED = 0x01, 0x40, 0x80, 0x08, 0x20
+RTPROT_KERNEL = 2
+RT_TABLE_LOCAL = 255
+RTM_F_CLONED = 0x200
+NUD_PERMANENT = 0x80
+NTF_PROXY = 0x08
+FOREVER = 0xFFFFFFFF
+HOOK_NAME = "\0pyvpp-uplink-{name}"  # abstract socket: one name space per network namespace, gone with its process
+TUN_DEVICE = Path("/dev/net/tun")
+SYSCTL_FAMILIES = ("ipv4/conf", "ipv6/conf", "ipv4/neigh", "ipv6/neigh")
+_LINK_KINDS_OF_THEIR_OWN = ("veth", "netkit")  # kinds whose link index names a peer, not a device below
+
+
+class Address(msgspec.Struct, frozen=True):
+    """An address with all its attributes; `attributes` are netlink's own."""
+
+    family: int
+    prefix_length: int
+    scope: int
+    flags: int
+    attributes: dict[str, Any]
+
+    @property
+    def address(self) -> str:
+        """The local address."""
+        return str(self.attributes.get("IFA_LOCAL") or self.attributes["IFA_ADDRESS"])
+
+    @property
+    def interface(self) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
+        """Address and prefix length, as the standard library has it."""
+        return ipaddress.ip_interface(f"{self.address}/{self.prefix_length}")
+
+    @property
+    def is_link_local(self) -> bool:
+        """Whether this is an IPv6 link-local address."""
+        return self.family == AF_INET6 and self.interface.is_link_local
+
+
+class NextHop(msgspec.Struct, frozen=True):
+    """One way of a multipath route."""
+
+    interface: str
+    weight: int
+    flags: int
+    attributes: dict[str, Any]
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A route with all its attributes; next hops name their interfaces."""
+
+    family: int
+    destination_length: int
+    source_length: int
+    tos: int
+    table: int
+    protocol: int
+    scope: int
+    type: int
+    flags: int
+    interface: str
+    attributes: dict[str, Any]
+    multipath: tuple[NextHop, ...] = ()
+
+    @property
+    def destination(self) -> str:
+        """The prefix, `0.0.0.0/0` or `::/0` for a default route."""
+        nothing = "0.0.0.0" if self.family == AF_INET else "::"
+        return f"{self.attributes.get('RTA_DST', nothing)}/{self.destination_length}"
+
+    @property
+    def gateway(self) -> str:
+        """The next hop's address, empty when the destination is on the link (or the route is multipath)."""
+        return str(self.attributes.get("RTA_GATEWAY", ""))
+
+    @property
+    def metric(self) -> int:
+        """The route's priority."""
+        return int(self.attributes.get("RTA_PRIORITY", 0))
+
+    def key(self) -> bytes:
+        """Equal for routes that Linux would show as equal, the ticking of a lifetime aside."""
+        attributes = {name: value for name, value in self.attributes.items() if name != "RTA_EXPIRES"}
+        return msgspec.json.encode(msgspec.structs.replace(self, attributes=attributes), order="deterministic")
+
+
+class Neighbor(msgspec.Struct, frozen=True):
+    """A permanent or proxied neighbor."""
+
+    family: int
+    state: int
+    flags: int
+    attributes: dict[str, Any]
+
+
+class UplinkState(msgspec.Struct, frozen=True):
+    """All that has to be there again after a NIC has been away."""
+
+    name: str
+    ifindex: int
+    kind: str  # Linux' kind of a virtual link ("veth"), empty for a physical NIC
+    mac: str
+    mtu: int
+    txqueuelen: int
+    group: int
+    alias: str
+    altnames: tuple[str, ...]
+    flags: int
+    address_generation: int | None
+    token: str
+    sysctls: dict[str, str]
+    addresses: tuple[Address, ...]
+    routes: tuple[Route, ...]
+    neighbors: tuple[Neighbor, ...]
+    carrier: bool = True
+
+
+def plain(value: Any) -> Any:
+    """A value of pyroute2 as lists and dicts that a journal can hold."""
+    if isinstance(value, dict):
+        kept = {key: plain(item) for key, item in value.items() if key not in ("header", "event", "attrs")}
+        if "attrs" in value:
+            kept["attrs"] = [[item[0], plain(item[1])] for item in value["attrs"] if item[0] != "UNKNOWN"]
+        return kept
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def attributes_of(message: Any) -> dict[str, Any]:
+    """Netlink attributes as a dict, without those pyroute2 has no name for."""
+    return {item[0]: plain(item[1]) for item in message["attrs"] if item[0] != "UNKNOWN" and item[1] is not None}
+
+
+def find_link(ip: Any, name: str) -> Any | None:
+    """A link's netlink message, or None."""
+    try:
+        links = list(ip.get_links(ifname=name))
+    except NetlinkError as error:
+        if error.code == 19:  # ENODEV
+            return None
+        raise
+    return links[0] if links else None
+
+
+def interface_names(ip: Any) -> dict[int, str]:
+    """Names by interface index."""
+    return {int(link["index"]): str(link.get_attr("IFLA_IFNAME")) for link in ip.get_links()}
+
+
+def read_sysctls(name: str) -> dict[str, str]:
+    """The link's own sysctls of both families, keyed `ipv6/conf/accept_ra`."""
+    found: dict[str, str] = {}
+    for family in SYSCTL_FAMILIES:
+        for path in sorted(Path("/proc/sys/net", family, name).glob("*")):
+            try:
+                if path.stat().st_mode & 0o200:
+                    found[f"{family}/{path.name}"] = path.read_text().strip()
+            except OSError:
+                continue  # not readable while unset (stable_secret)
+    return found
+
+
+def read_addresses(ip: Any, ifindex: int) -> tuple[Address, ...]:
+    """Addresses of a link in the order in which adding them gives the same order again."""
+    by_family: dict[int, list[Address]] = {AF_INET: [], AF_INET6: []}
+    for message in ip.get_addr():
+        if message["index"] != ifindex or message["family"] not in by_family:
+            continue
+        attributes = attributes_of(message)
+        flags = int(attributes.pop("IFA_FLAGS", message["flags"]))
+        lifetime = attributes.pop("IFA_CACHEINFO", None)
+        if lifetime and lifetime["ifa_valid"] != FOREVER:
+            attributes["IFA_CACHEINFO"] = {key: lifetime[key] for key in ("ifa_preferred", "ifa_valid")}
+        by_family[message["family"]].append(
+            Address(message["family"], message["prefixlen"], message["scope"], flags, attributes)
+        )
+    # Linux puts a new IPv6 address in front of those of its scope, an IPv4 one behind.
+    return (*by_family[AF_INET], *reversed(by_family[AF_INET6]))
+
+
+def _next_hops(value: Any, names: dict[int, str]) -> tuple[NextHop, ...]:
+    return tuple(
+        NextHop(names.get(hop["oif"], ""), hop["hops"], hop["flags"] & 0x6, attributes_of(hop)) for hop in value
+    )
+
+
+def read_routes(ip: Any, name: str, sources: frozenset[str] = frozenset()) -> tuple[Route, ...]:
+    """Routes of all tables and both families that use a link, or have one of `sources` (IPv4) as their source address.
+
+    Linux' own entries in the local table are left out: they come and go with the addresses.
+    """
+    names = interface_names(ip)
+    found: list[Route] = []
+    for family in (AF_INET, AF_INET6):
+        for message in ip.get_routes(family=family):
+            attributes = attributes_of(message)
+            table = int(attributes.pop("RTA_TABLE", message["table"]))
+            if message["flags"] & RTM_F_CLONED or (table == RT_TABLE_LOCAL and message["proto"] == RTPROT_KERNEL):
+                continue
+            interface = names.get(attributes.pop("RTA_OIF", 0), "")
+            multipath = _next_hops(attributes.pop("RTA_MULTIPATH", ()), names)
+            used = {interface, *(hop.interface for hop in multipath)}
+            from_us = family == AF_INET and attributes.get("RTA_PREFSRC") in sources
+            if name not in used and not (from_us and used != {""}):
+                continue
+            lifetime = attributes.pop("RTA_CACHEINFO", None)
+            if family == AF_INET6 and lifetime and lifetime["rta_expires"] > 0:
+                attributes["RTA_EXPIRES"] = max(1, lifetime["rta_expires"] // os.sysconf("SC_CLK_TCK"))
+            found.append(
+                Route(
+                    family,
+                    message["dst_len"],
+                    message["src_len"],
+                    message["tos"],
+                    table,
+                    message["proto"],
+                    message["scope"],
+                    message["type"],
+                    message["flags"] & 0x6,  # pervasive, onlink; dead and linkdown are the moment's
+                    interface,
+                    attributes,
+                    multipath,
+                )
+            )
+    return tuple(found)
+
+
+def read_neighbors(ip: Any, ifindex: int) -> tuple[Neighbor, ...]:
+    """Permanent neighbors and proxy entries of a link."""
+    found: list[Neighbor] = []
+    proxies = [
+        message for family in (AF_INET, AF_INET6) for message in ip.get_neighbours(family=family, flags=NTF_PROXY)
+    ]
+    for message in [*ip.get_neighbours(family=AF_INET), *ip.get_neighbours(family=AF_INET6), *proxies]:
+        if message["ifindex"] != ifindex or not (message["state"] & NUD_PERMANENT or message["flags"] & NTF_PROXY):
+            continue
+        attributes = attributes_of(message)
+        kept = {key: value for key, value in attributes.items() if key in ("NDA_DST", "NDA_LLADDR", "NDA_PROTOCOL")}
+        neighbor = Neighbor(message["family"], message["state"], message["flags"] & ~0x40, kept)
+        if neighbor not in found:
+            found.append(neighbor)
+    return tuple(found)
+
+
+def read_uplink(ip: Any, link: Any) -> UplinkState:
+    """Read everything about a link."""
+    name, ifindex = str(link.get_attr("IFLA_IFNAME")), int(link["index"])
+    info = link.get_attr("IFLA_LINKINFO")
+    generation, token = None, ""
+    specifics = link.get_attr("IFLA_AF_SPEC")
+    ip6 = specifics.get_attr("AF_INET6") if specifics else None
+    if ip6:
+        generation = ip6.get_attr("IFLA_INET6_ADDR_GEN_MODE")
+        token = ip6.get_attr("IFLA_INET6_TOKEN") or ""
+    properties = link.get_attr("IFLA_PROP_LIST")
+    addresses = read_addresses(ip, ifindex)
+    return UplinkState(
+        name=name,
+        ifindex=ifindex,
+        kind=str(info.get_attr("IFLA_INFO_KIND") or "") if info else "",
+        mac=str(link.get_attr("IFLA_ADDRESS") or ""),
+        mtu=int(link.get_attr("IFLA_MTU")),
+        txqueuelen=int(link.get_attr("IFLA_TXQLEN")),
+        group=int(link.get_attr("IFLA_GROUP") or 0),
+        alias=str(link.get_attr("IFLA_IFALIAS") or ""),
+        altnames=tuple(properties.altnames()) if properties else (),
+        flags=int(link["flags"]) & (KEPT_LINK_FLAGS | IFF_UP),
+        address_generation=generation,
+        token="" if token == "::" else str(token),
+        sysctls=read_sysctls(name),
+        addresses=addresses,
+        routes=read_routes(ip, name, frozenset(address.address for address in addresses)),
+        neighbors=read_neighbors(ip, ifindex),
+        carrier=bool(link.get_attr("IFLA_CARRIER")),
+    )
+
+
+def _holder(name: str) -> int | None:
+    """The process of a pyvpp that has this uplink already, or None."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(HOOK_NAME.format(name=name))
+        except OSError:
+            return None
+        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int(struct.unpack("iII", credentials)[0])
+
+
+def _uppers(ip: Any, ifindex: int) -> list[str]:
+    """Names of the devices stacked on a link (VLANs, macvlans, tunnels bound to it, members if it is a master)."""
+    found = []
+    for link in ip.get_links():
+        info = link.get_attr("IFLA_LINKINFO")
+        kind = info.get_attr("IFLA_INFO_KIND") if info else None
+        below = {link.get_attr("IFLA_MASTER")}
+        if kind not in _LINK_KINDS_OF_THEIR_OWN and link.get_attr("IFLA_LINK_NETNSID") is None:
+            below.add(link.get_attr("IFLA_LINK"))
+            data = info.get_attr("IFLA_INFO_DATA") if info else None
+            if data is not None and hasattr(data, "get_attr") and "attrs" in data:
+                below.update(value for key, value in data["attrs"] if key.endswith("_LINK") and isinstance(value, int))
+        if ifindex in below and link["index"] != ifindex:
+            found.append(str(link.get_attr("IFLA_IFNAME")))
+    return found
+
+
+def check_prerequisites() -> None:
+    """Fail unless this process may take an uplink over: root and a usable TUN device."""
+    if os.geteuid() != 0:
+        raise OperatorError(
+            f"pyvpp runs as user {os.geteuid()}: taking an uplink over needs root (CAP_NET_ADMIN, CAP_SYS_ADMIN)"
+        )
+    try:
+        os.close(os.open(TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        raise OperatorError(
+            f"{TUN_DEVICE}: {error.strerror}: the host's traffic passes through a TAP; load the kernel's tun module "
+            f"(modprobe tun) or give the container this device"
+        ) from None
+
+
+def inspect_uplink(name: str) -> UplinkState:
+    """Read an uplink's whole state, and fail with one clear line unless it can be taken over."""
+    check_prerequisites()
+    with IPRoute() as ip:
+        link = find_link(ip, name)
+        if link is None:
+            known = sorted(other for other in interface_names(ip).values() if other != "lo")
+            raise OperatorError(f"uplink {name}: no such interface; there are: {', '.join(known) or 'none'}")
+        if (holder := _holder(str(link.get_attr("IFLA_IFNAME")))) is not None:
+            raise OperatorError(
+                f"uplink {name}: already taken over by the pyvpp with process id {holder}; stop that one first"
+            )
+        if link["flags"] & 0x8:
+            raise OperatorError(
+                f"uplink {name}: the loopback interface cannot be an uplink; name an Ethernet interface"
+            )
+        if link["ifi_type"] != 1:
+            raise OperatorError(f"uplink {name}: link type {link['ifi_type']}; only Ethernet (1) can be an uplink")
+        if not link["flags"] & IFF_UP:
+            raise OperatorError(f"uplink {name}: is down; bring it up first (ip link set {name} up)")
+        if (master := link.get_attr("IFLA_MASTER")) is not None:
+            upper = interface_names(ip).get(master, str(master))
+            raise OperatorError(
+                f"uplink {name}: is a member of {upper}; take {upper} over, or take {name} out of it first"
+            )
+        if uppers := _uppers(ip, link["index"]):
+            raise OperatorError(
+                f"uplink {name}: {', '.join(uppers)} built on it would be lost; remove them first or choose another uplink"
+            )
+        state = read_uplink(ip, link)
+    if not any(not address.is_link_local for address in state.addresses):
+        raise OperatorError(f"uplink {name}: has no address; give it one first (ip addr add ADDRESS/LENGTH dev {name})")
+    return state

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guardian: a small process that gives Linux its uplinks back when pyvpp dies in any way.
+
+It holds the reading end of a pipe. pyvpp writes one byte when it has restored everything itself; end of file, or the end of the process,
+without that byte means that pyvpp was killed. It ignores the signals that stop pyvpp, lives in a session of its own, and imports all it
+needs at the start, while the disk still answers. `python -m pyvpp.linux.guardian --runtime-dir DIR --fd N --pid PID`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+
+_DONE = b"d"
+_LOCK_WAIT = 10.0
+
+
+class Guardian:
+    """The dataplane's handle on its guardian process."""
+
+    def __init__(self, process: int, pipe: int) -> None:
+        self.pid = process
+        self._pipe = pipe
+
+    def done(self, timeout: float = 5.0) -> None:
+        """Everything is restored: send the guardian home and wait for it."""
+        if self._pipe < 0:
+            return
+        try:
+            os.write(self._pipe, _DONE)
+        except OSError:
+            pass  # it is gone already
+        os.close(self._pipe)
+        self._pipe = -1
+        try:
+            watch = os.pidfd_open(self.pid)
+        except OSError:
+            return
+        try:
+            if select.select([watch], [], [], timeout)[0]:
+                os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            pass
+        finally:
+            os.close(watch)
+
+
+def start_guardian(runtime_dir: str | os.PathLike[str]) -> Guardian:
+    """Start the guardian of this process. To be called early: a young process is quickly copied."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    path = os.pathsep.join(entry for entry in (here, os.environ.get("PYTHONPATH", "")) if entry)
+    child = 3
+    command = [sys.executable, "-m", "pyvpp.linux.guardian", "--runtime-dir", os.path.abspath(runtime_dir)]
+    command += ["--fd", str(child), "--pid", str(os.getpid())]
+    actions = [(os.POSIX_SPAWN_DUP2, reading, child)] if reading != child else []
+    if reading == child:
+        os.set_inheritable(reading, True)
+    # Ignored from the very start, so that no signal to the process group can hit it while Python starts.
+    pid = os.posix_spawn(
+        sys.executable,
+        command,
+        {**os.environ, "PYTHONPATH": path},
+        file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, 2, 1), *actions],
+        setsid=True,
+        setsigmask=[],
+    )
+    os.close(reading)
+    return Guardian(pid, writing)
+
+
+def _wait(pipe: int, parent: int) -> bool:
+    """Wait for the dataplane to say that it is done (True) or to be gone (False)."""
+    poller = select.poll()
+    poller.register(pipe, select.POLLIN | select.POLLHUP)
+    process = -1
+    try:
+        process = os.pidfd_open(parent)
+        poller.register(process, select.POLLIN)
+    except OSError:
+        process = -1  # gone already: the pipe tells the rest
+    while True:
+        ready = {descriptor for descriptor, _ in poller.poll()}
+        if pipe in ready:
+            return os.read(pipe, 1) == _DONE
+        if process in ready:
+            # The process is gone; a child that it forked may still hold the pipe. Its last word may be in there.
+            os.set_blocking(pipe, False)
+            try:
+                return os.read(pipe, 1) == _DONE
+            except BlockingIOError:
+                return False
+
+
+def main(arguments: list[str]) -> int:
+    """Wait and, if it must be, restore."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    options = dict(zip(arguments[::2], arguments[1::2], strict=False))
+    pipe, runtime_dir = int(options["--fd"]), options["--runtime-dir"]
+    os.chdir("/")
+    try:
+        with open("/proc/self/oom_score_adj", "w") as score:
+            score.write("-1000")
+    except OSError:
+        pass
+    from pyvpp.errors import OperatorError
+    from pyvpp.linux.restore import restore
+
+    if _wait(pipe, int(options["--pid"])):
+        return 0
+    try:
+        problems = restore(runtime_dir, wait_for_lock=_LOCK_WAIT)
+    except OperatorError as error:
+        problems = [str(error)]
+    for problem in problems:
+        print(f"pyvpp guardian: {problem}", file=sys.stderr, flush=True)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

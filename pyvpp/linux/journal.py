@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal of a take-over, and the lock of a runtime directory.
+
+The journal is on disk, synced, before anything moves; whoever restores (pyvpp itself, its guardian, `pyvpp restore`) needs nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+from pyvpp.errors import OperatorError
+from pyvpp.linux.capture import UplinkState
+
+JOURNAL_NAME = "journal.json"
+LOCK_NAME = "pyvpp.lock"
+VERSION = 1
+
+
+class Entry(msgspec.Struct):
+    """One uplink that is being, or has been, taken over."""
+
+    uplink: UplinkState
+    netns_path: str
+    tap_ifindex: int
+    tap_temporary_name: str
+    taken: bool = False
+
+
+class Record(msgspec.Struct):
+    """The journal's content."""
+
+    version: int
+    boot_id: str
+    pid: int
+    netns: tuple[int, int]
+    entries: list[Entry]
+
+
+def boot_id() -> str:
+    """Names this boot of the machine: namespaces and TAPs of another one are gone."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+class RuntimeLock:
+    """The exclusive right to a runtime directory, held while the object is open."""
+
+    def __init__(self, directory: Path, descriptor: int) -> None:
+        self.directory = directory
+        self._descriptor = descriptor
+
+    def close(self) -> None:
+        """Give the directory up."""
+        with _locks_guard:
+            if _locks.get(self.directory) is self:
+                del _locks[self.directory]
+                os.close(self._descriptor)
+
+    def __enter__(self) -> RuntimeLock:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+_locks: dict[Path, RuntimeLock] = {}
+_locks_guard = threading.Lock()
+
+
+def lock_runtime_dir(runtime_dir: str | Path, wait: float = 0) -> RuntimeLock:
+    """Take the runtime directory for this process (making it if need be), or say which process has it."""
+    directory = Path(runtime_dir).absolute()
+    with _locks_guard:
+        if directory in _locks:
+            raise OperatorError(f"runtime directory {directory}: this process uses it already")
+        try:
+            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise OperatorError(
+                f"runtime directory {directory}: {error.strerror}; name another with --runtime-dir"
+            ) from None
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.02)
+                    continue
+                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+                os.close(descriptor)
+                raise OperatorError(
+                    f"runtime directory {directory}: in use by the pyvpp with process id {holder}; stop it or name another with --runtime-dir"
+                ) from None
+        with contextlib.suppress(OSError):  # a full disk shows when the journal is written
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        lock = _locks[directory] = RuntimeLock(directory, descriptor)
+    return lock
+
+
+def holds_lock(runtime_dir: str | Path) -> bool:
+    """Whether this process has the runtime directory already."""
+    return Path(runtime_dir).absolute() in _locks
+
+
+class Journal:
+    """The file in the runtime directory that says what is taken over. Not there = nothing is."""
+
+    def __init__(self, runtime_dir: str | Path) -> None:
+        self.directory = Path(runtime_dir).absolute()
+        self.path = self.directory / JOURNAL_NAME
+
+    def read(self) -> Record | None:
+        """The record, or None without one. One of an earlier boot is worth nothing and is removed."""
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            record = msgspec.json.decode(content, type=Record)
+        except msgspec.MsgspecError as error:
+            raise OperatorError(
+                f"journal {self.path}: cannot be read ({error}); restore by hand and remove it"
+            ) from None
+        if record.boot_id != boot_id():
+            self.remove()
+            return None
+        return record
+
+    def write(self, record: Record) -> None:
+        """Put the record on disk, wholly or not at all."""
+        temporary = self.path.with_suffix(".new")
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                content = memoryview(msgspec.json.encode(record))
+                while content:
+                    content = content[os.write(descriptor, content) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            temporary.rename(self.path)
+            self._sync_directory()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise OperatorError(
+                f"journal {self.path}: {error.strerror}; without it a crash would lose the uplink's state, so nothing was taken over. "
+                f"Make room or name another --runtime-dir"
+            ) from None
+
+    def remove(self) -> None:
+        """Forget it all."""
+        self.path.unlink(missing_ok=True)
+        self._sync_directory()
+
+    def _sync_directory(self) -> None:
+        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

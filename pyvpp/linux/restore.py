@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Give Linux its NICs back, from the journal alone.
+
+Idempotent, and the same for every caller: pyvpp when it stops, a take-over that failed half way, the guardian, `pyvpp restore`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from pyvpp.errors import OperatorError
+from pyvpp.linux import apply, capture, netns
+from pyvpp.linux.capture import UplinkState
+from pyvpp.linux.journal import Entry, Journal, holds_lock, lock_runtime_dir
+
+
+def restore(runtime_dir: str | Path, name: str | None = None, wait_for_lock: float = 0) -> list[str]:
+    """Restore every uplink in the journal (or just one) and return what could not be brought back, one line each.
+
+    Fine when nothing is taken over. Fails with an OperatorError while a living pyvpp has the runtime directory.
+    """
+    directory = Path(runtime_dir).absolute()
+    if not directory.exists():
+        return []
+    with contextlib.ExitStack() as stack:
+        if not holds_lock(directory):
+            stack.enter_context(lock_runtime_dir(directory, wait_for_lock))
+        journal = Journal(directory)
+        record = journal.read()
+        if record is None:
+            return []
+        home = netns.find(record.netns)
+        if home is None:
+            journal.remove()
+            return ["the network namespace the uplinks came from is gone"]
+        stack.callback(os.close, home)
+        problems: list[str] = []
+        for entry in [entry for entry in reversed(record.entries) if name in (None, entry.uplink.name)]:
+            problems += netns.run_in(home, lambda entry=entry: _restore_entry(entry))  # type: ignore[misc]
+            record.entries.remove(entry)
+            if record.entries:
+                with contextlib.suppress(OperatorError):
+                    journal.write(record)
+            else:
+                journal.remove()
+            netns.release_kept(Path(entry.netns_path))
+        return problems
+
+
+def _restore_entry(entry: Entry) -> list[str]:
+    state = entry.uplink
+    with IPRoute() as ip:
+        state = _remove_tap(ip, entry)
+        ifindex = _fetch_nic(ip, entry)
+        if ifindex is None:
+            return [f"{state.name}: the interface is gone, it cannot be restored"]
+        link = ip.get_links(ifindex)[0]
+        if link.get_attr("IFLA_IFNAME") != state.name:
+            if link["flags"] & capture.IFF_UP:
+                ip.link("set", index=ifindex, flags=0, change=capture.IFF_UP)
+            ip.link("set", index=ifindex, ifname=state.name)
+        apply.prepare_link(ip, ifindex, state.name, state, with_mac=False)
+        failures = apply.apply_state(ip, ifindex, state, wait=3.0 if not state.kind else 1.0)
+    return [f"{state.name}: route {failure}" for failure in failures]
+
+
+def _remove_tap(ip: Any, entry: Entry) -> UplinkState:
+    """Delete the TAP if it is still there; what the host changed on it meanwhile is what the NIC gets."""
+    state = entry.uplink
+    links = {int(link["index"]): link for link in ip.get_links()}
+    link = links.get(entry.tap_ifindex)
+    if link is None:
+        return state
+    info = link.get_attr("IFLA_LINKINFO")
+    name = link.get_attr("IFLA_IFNAME")
+    if name not in (state.name, entry.tap_temporary_name) or info is None or info.get_attr("IFLA_INFO_KIND") != "tun":
+        return state
+    if entry.taken and name == state.name:
+        now = capture.read_uplink(ip, link)
+        state = msgspec.structs.replace(state, addresses=now.addresses, routes=now.routes, neighbors=now.neighbors)
+    try:
+        ip.link("del", index=entry.tap_ifindex)
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
+    return state
+
+
+def _fetch_nic(ip: Any, entry: Entry) -> int | None:
+    """The NIC's index in this namespace, after moving it back if it was away."""
+    state = entry.uplink
+    path = Path(entry.netns_path)
+    if netns.is_kept(path):
+        home = netns.open_current()
+        inside = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            netns.run_in(inside, lambda: _send_home(state.name, home))
+        finally:
+            os.close(inside)
+            os.close(home)
+    link = capture.find_link(ip, state.name)
+    if link is not None:
+        return int(link["index"])
+    # Linux itself moved a physical NIC out of a dying namespace, under another name if its own was taken.
+    for candidate in ip.get_links():
+        info = candidate.get_attr("IFLA_LINKINFO")
+        kind = info.get_attr("IFLA_INFO_KIND") if info else None
+        if candidate.get_attr("IFLA_ADDRESS") == state.mac and (kind or "") == state.kind:
+            return int(candidate["index"])
+    return None
+
+
+def _send_home(name: str, home: int) -> None:
+    with IPRoute() as ip:
+        link = capture.find_link(ip, name)
+        if link is not None:
+            ip.link("set", index=int(link["index"]), net_ns_fd=home)

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Take an uplink over: the NIC goes into a namespace of pyvpp's own, a TAP with the same name, MAC, addresses and routes takes its place.
+
+The order keeps the time without an interface short and the state restorable at every moment: namespace and TAP are made ready beside the
+NIC, the journal goes to disk, and only then the NIC moves, the TAP takes its name and gets the addresses and routes. Whatever fails on
+the way, everything is put back before the error goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from pyvpp.errors import OperatorError
+from pyvpp.linux import apply, capture, netns
+from pyvpp.linux.capture import UplinkState
+from pyvpp.linux.journal import VERSION, Entry, Journal, Record, boot_id, holds_lock, lock_runtime_dir
+from pyvpp.linux.restore import restore
+
+_TUNSETIFF = 0x400454CA
+_TUNSETOFFLOAD = 0x400454D0
+_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR, _IFF_MULTI_QUEUE = 0x2, 0x1000, 0x4000, 0x100
+# checksum 1, TSO over IPv4 2, over IPv6 4, with ECN 8, UDP segmentation over IPv4 0x20, over IPv6 0x40: from all to none
+_OFFLOADS = (0x6F, 0x0F, 0x07, 0x01, 0x00)
+
+
+class TakenUplink(msgspec.Struct):
+    """What the dataplane works with: the NIC inside `netns` and the TAP that stands in for it."""
+
+    state: UplinkState
+    tap_fds: list[int]
+    tap_offload: int
+    tap_ifindex: int
+    nic_name: str
+    nic_ifindex: int
+    netns: int  # file descriptor; run_in(netns, function) opens sockets beside the NIC
+    hook: Any = None  # keeps the marker socket open that tells other instances
+    warnings: list[str] = []
+
+    @property
+    def tap_name(self) -> str:
+        """The TAP's name: the one the NIC had."""
+        return self.state.name
+
+
+def open_tap(name: str, queues: int = 1) -> tuple[list[int], int]:
+    """Create a TAP in the caller's namespace: its queues' descriptors and the offloads (TUN_F_ bits) it accepted."""
+    flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR | (_IFF_MULTI_QUEUE if queues > 1 else 0)
+    request = struct.pack("16sH22x", name.encode(), flags)
+    descriptors: list[int] = []
+    accepted = 0
+    try:
+        for _ in range(queues):
+            descriptor = os.open(capture.TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptors.append(descriptor)
+            fcntl.ioctl(descriptor, _TUNSETIFF, request)
+            for accepted in _OFFLOADS:
+                with contextlib.suppress(OSError):
+                    fcntl.ioctl(descriptor, _TUNSETOFFLOAD, accepted)
+                    break
+    except BaseException:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+    return descriptors, accepted
+
+
+def _make_namespace(path: Path) -> int:
+    if netns.is_kept(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            leftovers = [
+                name for name in netns.run_in(descriptor, _interfaces) if name == path.name.removeprefix("netns-")
+            ]
+        finally:
+            os.close(descriptor)
+        if leftovers:
+            raise OperatorError(
+                f"{path}: {leftovers[0]} is still in there from an earlier run; run `pyvpp restore --runtime-dir {path.parent}`"
+            )
+        netns.release_kept(path)
+    descriptor = netns.create_kept(path)
+    netns.run_in(descriptor, _switch_ip6_off)
+    return descriptor
+
+
+def _interfaces() -> list[str]:
+    with IPRoute() as ip:
+        return list(capture.interface_names(ip).values())
+
+
+def _switch_ip6_off() -> None:
+    for which in ("all", "default"):
+        with contextlib.suppress(OSError):
+            Path(f"/proc/sys/net/ipv6/conf/{which}/disable_ipv6").write_text("1")
+
+
+def _rename(ip: Any, ifindex: int, name: str) -> None:
+    ip.link("set", index=ifindex, ifname=name)
+
+
+def _bring_nic_up(name: str, state: UplinkState) -> int:
+    with IPRoute() as ip:
+        link = capture.find_link(ip, name)
+        if link is None:
+            raise OSError(f"{name} did not arrive in pyvpp's namespace")
+        ifindex = int(link["index"])
+        if link.get_attr("IFLA_MTU") != state.mtu:
+            ip.link("set", index=ifindex, IFLA_MTU=state.mtu)
+        ip.link("set", index=ifindex, flags=capture.IFF_UP, change=capture.IFF_UP | capture.IFF_PROMISC)
+        return ifindex
+
+
+def _hold_marker(name: str) -> socket.socket:
+    marker = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        marker.bind(capture.HOOK_NAME.format(name=name))
+        marker.listen()
+    except OSError:
+        marker.close()
+        raise OperatorError(f"uplink {name}: another pyvpp is taking it over at this moment") from None
+    return marker
+
+
+def take_over(state: UplinkState, runtime_dir: str | Path, queues: int = 1) -> TakenUplink:
+    """Take over the uplink that `inspect_uplink` read. On any failure Linux is as it was, and an OperatorError says why.
+
+    The runtime directory is locked by the caller (`lock_runtime_dir`) for as long as it runs.
+    """
+    directory = Path(runtime_dir).absolute()
+    if not holds_lock(directory):
+        lock_runtime_dir(directory)
+    journal = Journal(directory)
+    record = journal.read() or Record(VERSION, boot_id(), os.getpid(), netns.identity(), [])
+    if any(entry.uplink.name == state.name for entry in record.entries):
+        raise OperatorError(
+            f"uplink {state.name}: the journal {journal.path} says it is taken over; run `pyvpp restore` first"
+        )
+    path = directory / f"netns-{state.name}"
+    temporary = f"pv-{os.getpid()}-{state.ifindex}"[:15]
+    with contextlib.ExitStack() as undo:
+        marker = undo.enter_context(_hold_marker(state.name))
+        try:
+            namespace = _make_namespace(path)
+            undo.callback(netns.release_kept, path)
+            undo.callback(os.close, namespace)
+            descriptors, offload = open_tap(temporary, queues)
+            for descriptor in descriptors:
+                undo.callback(os.close, descriptor)
+            with IPRoute() as ip:
+                tap_ifindex = int(capture.find_link(ip, temporary)["index"])  # type: ignore[index]
+                apply.prepare_link(ip, tap_ifindex, temporary, state, with_mac=True)
+                record.entries.append(Entry(state, str(path), tap_ifindex, temporary))
+                journal.write(record)
+                undo.callback(restore, directory, state.name)
+                ip.link("set", index=state.ifindex, net_ns_fd=namespace)
+                _rename(ip, tap_ifindex, state.name)
+                nic_ifindex = netns.run_in(namespace, lambda: _bring_nic_up(state.name, state))
+                warnings = apply.apply_state(ip, tap_ifindex, state, wait=1.0)
+            record.entries[-1].taken = True
+            with contextlib.suppress(OperatorError):  # the first record is enough to restore from
+                journal.write(record)
+        except (OSError, NetlinkError) as error:
+            raise OperatorError(
+                f"uplink {state.name}: cannot be taken over: {error}; Linux is left as it was"
+            ) from error
+        undo.pop_all()
+    return TakenUplink(state, descriptors, offload, tap_ifindex, state.name, nic_ifindex, namespace, marker, warnings)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sandboxes of network namespaces for the system tests; every one cleans up after itself whatever happens.
+
+`sandbox` joins namespace `host` (eth0, 10.77.0.1/24, 2001:db8:77::1/64) to namespace `peer` (eth0, .2 and ::2) by a veth pair.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_numbers = itertools.count()
+_MOMENTARY = {
+    "link": {"ifindex", "stats", "stats64", "link_index", "link_netnsid"},
+    "addr": {"ifindex", "valid_life_time", "preferred_life_time", "link_index", "link_netnsid"},
+    "route": {"expires", "used", "users", "age"},
+}
+
+
+def run(*command: str | Path, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command and return its output; a failure shows what it printed."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60, **options)
+    assert not check or done.returncode == 0, f"{' '.join(map(str, command))}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done
+
+
+def _without_momentary(value: Any, kind: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_momentary(item, kind) for key, item in value.items() if key not in _MOMENTARY[kind]}
+    return [_without_momentary(item, kind) for item in value] if isinstance(value, list) else value
+
+
+class Namespace:
+    """A named network namespace."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.path = Path("/run/netns", name)
+
+    def ip(self, *words: str, check: bool = True) -> str:
+        """Run `ip` inside."""
+        return run("ip", "-n", self.name, *words, check=check).stdout
+
+    def command(self, *words: str | Path) -> list[str]:
+        """A command line that runs in here (and in the ordinary mount namespace)."""
+        return ["nsenter", f"--net={self.path}", *map(str, words)]
+
+    def run(self, *words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command inside."""
+        return run(*self.command(*words), check=check)
+
+    def snapshot(self, *, sysctls_of: str = "eth0") -> dict[str, Any]:
+        """What `ip -j` shows, without interface indexes, counters and the ticking of lifetimes."""
+        shown: dict[str, Any] = {}
+        for kind, words in {
+            "link": ("-d", "link"),
+            "addr": ("addr",),
+            "route": ("-4", "route", "show", "table", "all"),
+            "route6": ("-6", "route", "show", "table", "all"),
+        }.items():
+            shown[kind] = _without_momentary(json.loads(self.ip("-j", *words) or "[]"), kind.rstrip("6"))
+        shown["neigh"] = sorted(self.ip("neigh", "show", "nud", "permanent").splitlines())
+        read = "import pathlib,sys; [print(p, p.read_text().strip()) for k in sys.argv[2:] for p in sorted(pathlib.Path('/proc/sys/net', k, sys.argv[1]).glob('*')) if p.name not in ('stable_secret',)]"
+        kinds = ("ipv4/conf", "ipv6/conf", "ipv4/neigh", "ipv6/neigh")
+        shown["sysctl"] = self.run(sys.executable, "-c", read, sysctls_of, *kinds).stdout.splitlines()
+        return shown
+
+
+class Sandbox:
+    """Namespaces and processes of one test."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._prefix = f"pvt{os.getpid()}-{next(_numbers)}"
+        self._namespaces: list[Namespace] = []
+        self._processes: list[subprocess.Popen[str]] = []
+        self.runtime_dir = directory / "run"
+
+    def namespace(self, name: str) -> Namespace:
+        """Make a namespace with its loopback up."""
+        namespace = Namespace(f"{self._prefix}-{name}")
+        run("ip", "netns", "add", namespace.name)
+        self._namespaces.append(namespace)
+        namespace.ip("link", "set", "lo", "up")
+        return namespace
+
+    def join(self, left: Namespace, left_name: str, right: Namespace, right_name: str) -> None:
+        """Join two namespaces by a veth pair, up on both sides."""
+        left.ip("link", "add", left_name, "type", "veth", "peer", "name", right_name, "netns", right.name)
+        left.ip("link", "set", left_name, "up")
+        right.ip("link", "set", right_name, "up")
+
+    def start(self, namespace: Namespace, *words: str | Path, **options: Any) -> subprocess.Popen[str]:
+        """Start a process inside a namespace; it is killed at the end at the latest."""
+        process = subprocess.Popen(
+            namespace.command(*words), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, **options
+        )
+        self._processes.append(process)
+        return process
+
+    def close(self) -> None:
+        """End the processes, undo mounts, remove the namespaces."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+        for namespace in self._namespaces:  # those that stay by design: guardians
+            for pid in run("ip", "netns", "pids", namespace.name, check=False).stdout.split():
+                try:
+                    os.kill(int(pid), signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            if (mounted := line.split()[4]).startswith(str(self.directory) + "/"):
+                run("umount", "-l", mounted, check=False)
+        for namespace in self._namespaces:
+            run("ip", "netns", "del", namespace.name, check=False)
+
+
+class Pair(Sandbox):
+    """A host with an uplink and a peer at its other end."""
+
+    host: Namespace
+    peer: Namespace
+
+
+@pytest.fixture
+def make_sandbox(tmp_path: Path) -> Iterator[Callable[[], Sandbox]]:
+    """Empty sandboxes on demand."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    made: list[Sandbox] = []
+
+    def make() -> Sandbox:
+        made.append(Sandbox(tmp_path))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for sandbox in made:
+            sandbox.close()
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[Pair]:
+    """A host and its peer, joined by a veth pair."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    pair = Pair(tmp_path)
+    try:
+        pair.host, pair.peer = pair.namespace("host"), pair.namespace("peer")
+        pair.join(pair.host, "eth0", pair.peer, "eth0")
+        for namespace, last in ((pair.host, 1), (pair.peer, 2)):
+            namespace.ip("addr", "add", f"10.77.0.{last}/24", "brd", "+", "dev", "eth0")
+            namespace.ip("addr", "add", f"2001:db8:77::{last}/64", "dev", "eth0", "nodad")
+        wait_for_link_local(pair.host)
+        yield pair
+    finally:
+        pair.close()
+
+
+def wait_for_link_local(namespace: Namespace) -> None:
+    """Wait until duplicate address detection is over on every interface."""
+    run("timeout", "5", "sh", "-c", f"while ip -n {namespace.name} -6 addr | grep -q tentative; do sleep .05; done")
