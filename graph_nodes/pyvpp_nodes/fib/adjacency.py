@@ -206,7 +206,7 @@ class Adjacencies:
             self._stack_on(index, self.node("ip4-drop"), DROP)
         if before.index != adjacency.under:
             before.stacked.discard(index)
-            self._free_if_unused(before)
+            self.free_if_unused(before.index)
 
     def lock(self, index: int, load_balance: int) -> None:
         self._by_index[index].users.add(load_balance)
@@ -217,7 +217,7 @@ class Adjacencies:
             adjacency.locks -= 1
         else:
             adjacency.users.discard(load_balance)
-        self._free_if_unused(adjacency)
+        self.free_if_unused(index)
 
     # -- what happens to neighbors and interfaces
 
@@ -268,7 +268,8 @@ class Adjacencies:
         self._by_link.setdefault(link.sw_if_index, set()).add(made.index)
         return made
 
-    def _free_if_unused(self, adjacency: Adjacency) -> None:
+    def free_if_unused(self, index: int) -> None:
+        adjacency = self._by_index[index]
         if adjacency.users or adjacency.locks or adjacency.stacked:
             return
         del self._by_index[adjacency.index]

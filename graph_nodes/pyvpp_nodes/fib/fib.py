@@ -101,6 +101,7 @@ class Fib4:
                     pass
 
         self.clock = clock
+        self._first_address = tables.get("ip4_interface_address")
         self.adjacencies = Adjacencies(tables, node_index, to_node, barrier, synchronize)
         self.load_balances = LoadBalances(tables, self.adjacencies, synchronize)
         self.mtrie = Mtrie(tables, synchronize)
@@ -156,9 +157,7 @@ class Fib4:
 
     # -- routes
 
-    def update(
-        self, prefix: Prefix, paths: Iterable[Path], source: Source = Source.API, fib_index: int = 0
-    ) -> Entry:
+    def update(self, prefix: Prefix, paths: Iterable[Path], source: Source = Source.API, fib_index: int = 0) -> Entry:
         """A source's only word on a prefix: these paths, whatever it said before."""
         address, length = prefix_of(prefix)
         vrf = self.vrf(fib_index)
@@ -267,7 +266,12 @@ class Fib4:
         self._propagate(users, edges=True)
 
     def add_midchain(
-        self, sw_if_index: int, rewrite: bytes, mtu: int | None, destination: IPv4Address | str | int, fib_index: int = 0
+        self,
+        sw_if_index: int,
+        rewrite: bytes,
+        mtu: int | None,
+        destination: IPv4Address | str | int,
+        fib_index: int = 0,
     ) -> int:
         """A tunnel's adjacency: `rewrite` in front, then wherever `destination` leads. Its index."""
         index = self.adjacencies.add_midchain(sw_if_index, rewrite, mtu)
@@ -354,6 +358,7 @@ class Fib4:
                 f" {show(taken, taken_length)} for interface {self.links[other].name}"
             )
         self.addresses.setdefault(sw_if_index, []).append((address, length))
+        self._first_address_changed(sw_if_index)
         if link.admin_up:
             self._add_interface_routes(link, address, length)
             self._connected_changed(sw_if_index)
@@ -366,9 +371,19 @@ class Fib4:
         have.remove((address, length))
         if not have:
             del self.addresses[sw_if_index]
+        self._first_address_changed(sw_if_index)
         if link.admin_up:
             self._remove_interface_routes(link, address, length)
             self._connected_changed(sw_if_index)
+
+    def _first_address_changed(self, sw_if_index: int) -> None:
+        """What nodes use as source where nothing says more."""
+        if self._first_address is None:
+            return
+        if sw_if_index >= len(self._first_address.array):
+            self._first_address.grow(max(sw_if_index + 1, 2 * len(self._first_address.array)))
+        have = self.addresses.get(sw_if_index)
+        self._first_address.array[sw_if_index] = have[0][0] if have else 0
 
     def _conflict(self, sw_if_index: int, address: int, length: int) -> tuple[int, int, int] | None:
         fib_index = self.link_fib.get(sw_if_index, 0)
@@ -551,7 +566,7 @@ class Fib4:
         if via == Via.CONNECTED:
             prefix = path.address & mask(path.length)
             return ((1.0, self.adjacencies.glean(link.sw_if_index, prefix, path.length, path.address)),)
-        return ((1.0, self.adjacencies.glean(link.sw_if_index, 0, 0, self.source_for(0, link.sw_if_index) or 0)),)
+        return ((1.0, self.adjacencies.glean(link.sw_if_index, 0, 0, 0)),)
 
     def _leads_to(self, start: Entry, goal: Entry | Follower) -> bool:
         """Does the way through `start` come to `goal`? Entries are sought over recursive paths, tunnels over tunnels too."""
@@ -684,6 +699,13 @@ class Fib4:
         return False
 
     # -- reading
+
+    def contribution(self, entry: Entry, path: Path) -> Shares:
+        """What a path of the entry's best source adds to its shares now."""
+        found, used = self._path(entry, path), {adjacency for _, adjacency in entry.shares}
+        for _, adjacency in found:
+            self.adjacencies.free_if_unused(adjacency)
+        return tuple(share for share in found if share[1] in used)
 
     def midchain_of(self, adjacency: Adjacency) -> Follower | None:
         found = self._midchains.get(adjacency.index)

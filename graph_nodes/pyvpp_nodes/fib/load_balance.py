@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Load balances: one per route, spreading its packets over adjacencies in proportion to their weights."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,6 +117,12 @@ class LoadBalances:
                 first, n = block
                 rows = self._bucket_table.array[first : first + n]
                 rows["next"][rows["adj"] == adjacency] = next_
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(sorted(self._members))
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._members
 
     def __len__(self) -> int:
         return len(self._members) - 1

@@ -68,7 +68,9 @@ def _replace(plies: Any, ply_lengths: Any, owned: Any, first: int, count: int, o
 
 
 @jit
-def _replace_bottom(plies: Any, ply_lengths: Any, owned: Any, first: int, count: int, old: int, leaf: int, new: int) -> None:
+def _replace_bottom(
+    plies: Any, ply_lengths: Any, owned: Any, first: int, count: int, old: int, leaf: int, new: int
+) -> None:
     """The same in a ply of the last eight bits, for a prefix longer than 24."""
     for j in range(first, first + count):
         had = np.int64(ply_lengths[j])
@@ -141,7 +143,9 @@ def mtrie_remove(
         _replace(plies, ply_lengths, owned, at, 1 << (24 - length), length, cover, cover_length)
     else:
         bottom = np.int64(plies[at]) >> 1
-        _replace_bottom(plies, ply_lengths, owned, bottom * PLY + (low & 255), 1 << (32 - length), length, cover, cover_length)
+        _replace_bottom(
+            plies, ply_lengths, owned, bottom * PLY + (low & 255), 1 << (32 - length), length, cover, cover_length
+        )
         if owned[bottom] == 0:
             ply_lengths[at] = ply_lengths[bottom * PLY]
             owned[middle] += np.int64(ply_lengths[at] > 16) - 1

@@ -77,9 +77,7 @@ class NeighborTable:
             self.fib.adjacencies.set_neighbor(sw_if_index, address, mac)
         return True
 
-    def add(
-        self, sw_if_index: int, address: int, mac: bytes, *, static: bool = False, no_fib: bool = False
-    ) -> None:
+    def add(self, sw_if_index: int, address: int, mac: bytes, *, static: bool = False, no_fib: bool = False) -> None:
         """The operator's word: it may replace anything."""
         key = (sw_if_index, address)
         found = self._all.get(key)

@@ -8,7 +8,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from pyvpp.tables import COUNTER, Table
+from pyvpp.tables import Table
 
 PLY = 256
 ROOT = 1 << 16
@@ -88,5 +88,4 @@ IP4_FIB_PLIES = Table("ip4_fib_plies", dtype=np.dtype(np.uint32), capacity=PLY *
 LOAD_BALANCES = Table("load_balances", dtype=LOAD_BALANCE, capacity=1024)
 LB_BUCKETS = Table("lb_buckets", dtype=BUCKET, capacity=1024)
 ADJACENCIES = Table("adjacencies", dtype=ADJACENCY, capacity=1024)
-ROUTE_COUNTERS = Table("route_counters", dtype=COUNTER, capacity=1024, per_worker=True)
-TABLES = (IP4_FIB_ROOTS, IP4_FIB_PLIES, LOAD_BALANCES, LB_BUCKETS, ADJACENCIES, ROUTE_COUNTERS)
+TABLES = (IP4_FIB_ROOTS, IP4_FIB_PLIES, LOAD_BALANCES, LB_BUCKETS, ADJACENCIES)

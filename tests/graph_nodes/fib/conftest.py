@@ -38,13 +38,19 @@ class PlainTable:
         return total
 
 
+COUNTER = np.dtype((np.record, [("packets", np.uint64), ("bytes", np.uint64)]))
+
+
 def plain_tables(capacity: int | None = None) -> dict[str, PlainTable]:
-    return {
+    made = {
         table.name: PlainTable(
             table.dtype, table.capacity if capacity is None or "fib" in table.name else capacity, table.per_worker
         )
         for table in TABLES
     }
+    made["route_counters"] = PlainTable(COUNTER, 16, True)
+    made["ip4_interface_address"] = PlainTable(np.dtype(np.uint32), 4, False)
+    return made
 
 
 class Bench:

@@ -33,9 +33,7 @@ def make_trie() -> Any:
 
 def reference(prefixes: Prefixes, address: int, below: int = 33) -> tuple[int, int]:
     """(load balance, length) of the longest match, by trying them all."""
-    matching = [
-        (length, lb) for (prefix, length), lb in prefixes.items() if (prefix ^ address) >> (32 - length) == 0
-    ]
+    matching = [(length, lb) for (prefix, length), lb in prefixes.items() if (prefix ^ address) >> (32 - length) == 0]
     length, lb = max((each for each in matching if each[0] < below), default=(0, 0))
     return lb, length
 

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The FIB of an engine: made once, it follows the engine's interfaces by their events.
+
+What an interface is (flags, MAC, MTU, output node) is read from the engine's table `interfaces`, which its nodes read too.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pyvpp_nodes.fib.adjacency import Adjacencies, Link
+from pyvpp_nodes.fib.fib import Fib4
+from pyvpp_nodes.fib.neighbor import NeighborTable
+
+
+@dataclass(frozen=True, slots=True)
+class FibStack:
+    """What commands and other packages reach as `engine.stack.fib4` and so on."""
+
+    fib4: Fib4
+    neighbors: NeighborTable
+    adjacencies: Adjacencies
+
+    def tick(self) -> None:
+        """Once a second."""
+        self.neighbors.tick()
+
+
+def create(
+    engine: Any,
+    node_index: Callable[[str], int] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> FibStack:
+    """Make the FIB and subscribe it to the engine's interfaces, those that are there and those to come."""
+    find = node_index or engine.graph.index_of
+    fib = Fib4(engine.tables, find, clock, barrier=getattr(engine, "barrier", None))
+    stack = FibStack(fib, NeighborTable(fib, clock), fib.adjacencies)
+    follower = _Interfaces(engine, stack)
+    for event, handler in follower.handlers().items():
+        engine.events.on(event, handler)
+    for interface in engine.interfaces:
+        follower.created(interface)
+    return stack
+
+
+class _Interfaces:
+    def __init__(self, engine: Any, stack: FibStack) -> None:
+        self.engine = engine
+        self.stack = stack
+
+    def handlers(self) -> dict[str, Callable[..., None]]:
+        return {
+            "interface-created": self.created,
+            "interface-deleted": self.deleted,
+            "interface-state": self.state,
+            "interface-mac": self.changed,
+            "interface-mtu": self.changed,
+        }
+
+    def row(self, interface: Any) -> Any:
+        return self.engine.tables["interfaces"].array[interface.sw_if_index]
+
+    def created(self, interface: Any, *_: Any) -> None:
+        row = self.row(interface)
+        link = Link(
+            interface.sw_if_index,
+            interface.name,
+            _mac(row),
+            int(row["mtu"]),
+            int(row["flags"]),
+            int(row["output_next"]),
+        )
+        self.stack.fib4.link_added(link)
+
+    def deleted(self, interface: Any, *_: Any) -> None:
+        if interface.sw_if_index in self.stack.fib4.links:
+            self.stack.neighbors.flush(interface.sw_if_index, static_too=True)
+            self.stack.fib4.link_removed(interface.sw_if_index)
+
+    def state(self, interface: Any, *_: Any) -> None:
+        row = self.row(interface)
+        flags = int(row["flags"])
+        link = self.stack.fib4.links[interface.sw_if_index]
+        if link.output_next != int(row["output_next"]):
+            self.changed(interface)
+        came_down = link.admin_up and not Link(0, "", flags=flags).admin_up
+        if came_down:
+            self.stack.neighbors.flush(interface.sw_if_index)
+        self.stack.fib4.link_state(interface.sw_if_index, flags)
+
+    def changed(self, interface: Any, *_: Any) -> None:
+        row = self.row(interface)
+        what = {"mac": _mac(row), "mtu": int(row["mtu"]), "output_next": int(row["output_next"])}
+        self.stack.fib4.link_changed(interface.sw_if_index, **what)
+
+
+def _mac(row: Any) -> bytes:
+    value = int(row["mac"])
+    return value.to_bytes(6) if value else b""

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands, by what they print and what they change. Layouts are VPP 26.10's."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pyvpp.cli.registry import CommandError
+from pyvpp.errors import OperatorError
+from pyvpp_nodes.fib import cli
+
+MAC = "02:00:00:00:00:aa"
+
+
+class Interfaces(dict[str, Any]):
+    def by_name(self, name: str) -> Any:
+        return self[name]
+
+    def __iter__(self) -> Any:
+        return iter(self.values())
+
+
+@pytest.fixture
+def engine(bench: Any) -> Any:
+    stack = SimpleNamespace(fib4=bench.fib, neighbors=bench.neighbors, adjacencies=bench.fib.adjacencies)
+    links = Interfaces({link.name: link for link in bench.fib.links.values()})
+    return SimpleNamespace(stack=stack, interfaces=links, tables=bench.tables, bench=bench)
+
+
+def shown(command: Any, engine: Any, words: str = "") -> list[str]:
+    return str(command(engine, words).text).split("\n")
+
+
+def test_show_ip_fib_has_vpps_layout(engine: Any) -> None:
+    cli.set_interface_ip_address(engine, "eth0 10.1.1.1/24")
+    cli.set_ip_neighbor(engine, f"eth0 10.1.1.2 {MAC}")
+    cli.ip_route(engine, "add 10.80.0.0/16 via 10.1.1.2 eth0 weight 3 via 10.1.2.2 eth1")
+    engine.bench.tables["route_counters"].arrays[1][1] = (99, 4950)
+    assert shown(cli.show_ip_fib, engine)[:9] == [
+        "ipv4-VRF:0, fib_index:0, flow hash:[src dst sport dport proto flowlabel ] epoch:0 flags:none"
+        " locks:[adjacency:1, recursive-resolution:1, default-route:1, ]",
+        "0.0.0.0/0",
+        "  unicast-ip4-chain",
+        "  [@0]: dpo-load-balance: [proto:ip4 index:1 buckets:1 uRPF:-1 to:[99:4950]]",
+        "    [0] [@0]: dpo-drop ip4",
+        "0.0.0.0/32",
+        "  unicast-ip4-chain",
+        "  [@0]: dpo-load-balance: [proto:ip4 index:2 buckets:1 uRPF:-1 to:[0:0]]",
+        "    [0] [@0]: dpo-drop ip4",
+    ]
+    assert shown(cli.show_ip_fib, engine, "10.80.1.1") == [
+        shown(cli.show_ip_fib, engine)[0],
+        "10.80.0.0/16 fib:0 index:11 locks:1",
+        "  CLI refs:1 src-flags:added,contributing,active,",
+        "    path-list:[11] locks:1 flags:shared, uPRF-list:-1 len:2 itfs:[1, 2, ]",
+        "      path:[0] pl-index:11 ip4 weight=3 pref=0 attached-nexthop:  oper-flags:resolved,",
+        "        10.1.1.2 eth0",
+        "      [@5]: ipv4 via 10.1.1.2 eth0: mtu:9000 next:101 flags:[] 0200000000aa0200000000010800",
+        "      path:[1] pl-index:11 ip4 weight=1 pref=0 attached-nexthop:  oper-flags:resolved,",
+        "        10.1.2.2 eth1",
+        "      [@3]: arp-ipv4: via 10.1.2.2 eth1",
+        "",
+        " forwarding:   unicast-ip4-chain",
+        "  [@0]: dpo-load-balance: [proto:ip4 index:11 buckets:4 uRPF:-1 to:[0:0]]",
+        "    [0-2] [@5]: ipv4 via 10.1.1.2 eth0: mtu:9000 next:101 flags:[] 0200000000aa0200000000010800",
+        "    [3] [@3]: arp-ipv4: via 10.1.2.2 eth1",
+    ]
+    every = shown(cli.show_ip_fib, engine)
+    assert (
+        "    [0] [@4]: ipv4-glean: [src:10.1.1.0/24] eth0: mtu:9000 next:101 flags:[] ffffffffffff0200000000010806"
+        in every
+    )
+    assert "    [0] [@11]: dpo-receive: 10.1.1.1 on eth0" in every
+    assert cli.show_ip_fib(engine, "10.80.0.0/16").data[0]["entries"][0]["prefix"] == "10.80.0.0/16"
+    assert shown(cli.show_ip_fib, engine, "table 99") == [""]
+
+
+def test_show_ip_fib_summary(engine: Any) -> None:
+    assert shown(cli.show_ip_fib, engine, "summary")[1:] == [
+        "    Prefix length         Count     ",
+        "                   0               1",
+        "                   4               2",
+        "                  32               2",
+    ]
+
+
+def test_a_tunnel_shows_what_it_is_stacked_on(engine: Any) -> None:
+    cli.ip_route(engine, "add 20.0.0.0/8 via 10.1.2.2 eth1")
+    cli.ip_route(engine, "add 10.60.0.0/16 via tun0")
+    engine.stack.fib4.add_midchain(engine.bench.TUN0, b"\x45" * 20, None, "20.0.0.9")
+    assert shown(cli.show_ip_fib, engine, "10.60.0.0/16")[-3:] == [
+        f"    [0] [@6]: ipv4 via 0.0.0.0 tun0: mtu:9000 next:103 flags:[fixup-ip4o4 ] {'45' * 20}",
+        "        stacked-on entry:6:",
+        "          [@3]: arp-ipv4: via 10.1.2.2 eth1",
+    ]
+    lines = shown(cli.show_adj, engine, "nbr")
+    assert lines[0] == "[@4]  arp-ipv4: via 10.1.2.2 eth1"
+    assert lines[2:] == ["  stacked-on entry:6:", "    [@3]: arp-ipv4: via 10.1.2.2 eth1"]
+    assert shown(cli.show_adj, engine, "summary")[0] == "Number of adjacencies: 6"
+    assert shown(cli.show_adj, engine, "4")[3] == "   locks:2"
+
+
+def test_ip_route_adds_and_removes_paths(engine: Any) -> None:
+    used = engine.bench.in_use()
+    cli.ip_route(engine, "add 10.0.0.0/8 via 1.1.1.1 eth0")
+    cli.ip_route(engine, "add 10.0.0.0/8 via 2.2.2.2 eth1")
+    assert engine.bench.buckets("10.0.0.1") == [("ip4-arp", "1.1.1.1 eth0"), ("ip4-arp", "2.2.2.2 eth1")]
+    cli.ip_route(engine, "del 10.0.0.0/8 via 1.1.1.1 eth0")
+    assert engine.bench.buckets("10.0.0.1") == [("ip4-arp", "2.2.2.2 eth1")]
+    cli.ip_route(engine, "add 10.0.0.0/8 via drop")
+    assert engine.bench.buckets("10.0.0.1") == [("ip4-drop", "")]
+    cli.ip_route(engine, "add 11.0.0.0/8 via 10.0.0.1")
+    cli.ip_route(engine, "add 10.0.0.0/8 via 1.1.1.1 eth0")
+    assert engine.bench.buckets("11.0.0.1") == [("ip4-arp", "1.1.1.1 eth0")]
+    cli.ip_route(engine, "del 10.0.0.0/8")
+    cli.ip_route(engine, "del 11.0.0.0/8")
+    cli.ip_route(engine, "del 10.222.0.0/16")
+    assert engine.bench.in_use() == used
+    assert cli.ip_route(engine, "add 10.0.0.0/24 count 300 via 1.1.1.1 eth0").endswith(" routes/sec")
+    assert engine.bench.buckets("10.1.43.9") == [("ip4-arp", "1.1.1.1 eth0")]
+    cli.ip_route(engine, "del 10.0.0.0/24 count 300")
+    assert engine.bench.in_use() == used
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "expected ip4 destination address/length."),
+        ("add", "expected ip4 destination address/length."),
+        ("add 10.9.9.0/24", "expected paths."),
+        ("add 10.9.9.0/24 table 77 via 10.1.2.2", "Nonexistent table id 77"),
+        ("add 10.9.9.0/24 via 10.1.2.2 nosuch", "unknown interface `nosuch'"),
+        ("add 10.9.9.0/24 via nosuch", "unknown interface `nosuch'"),
+        ("add 10.9.9.0/24 via 10.1.2.2 eth0 bogus", "unknown input `bogus'"),
+        ("add 10.9.9.0/99 via 10.1.2.2", "invalid prefix length `99'"),
+        ("add 10.9.9.300/24 via 10.1.2.2", "invalid address `10.9.9.300'"),
+        ("add 10.9.9.0/24 via", "unexpected end"),
+        ("add 255.0.0.0/8 count 2 via drop", "run past"),
+    ],
+)
+def test_ip_route_names_what_is_wrong_and_changes_nothing(engine: Any, words: str, message: str) -> None:
+    used = engine.bench.in_use()
+    with pytest.raises(CommandError) as caught:
+        cli.ip_route(engine, words)
+    assert message in str(caught.value)
+    assert engine.bench.in_use() == used
+
+
+def test_neighbors(engine: Any) -> None:
+    cli.set_interface_ip_address(engine, "eth0 10.1.1.1/24")
+    cli.set_ip_neighbor(engine, f"eth0 10.1.1.50 {MAC} static")
+    engine.bench.now = 17.79361
+    cli.set_ip_neighbor(engine, f"eth0 10.1.1.2 {MAC}")
+    engine.bench.now = 17.79591
+    assert shown(cli.show_ip_neighbors, engine) == [
+        "     Age                       IP                    Flags      Ethernet              Interface       ",
+        "       .0023                10.1.1.2                   D    02:00:00:00:00:aa eth0",
+        "     17.7959                10.1.1.50                  S    02:00:00:00:00:aa eth0",
+    ]
+    assert len(shown(cli.show_ip_neighbors, engine, "eth1")) == 1
+    cli.set_ip_neighbor(engine, f"del eth0 10.1.1.50 {MAC}")
+    cli.set_ip_neighbor(engine, "del eth0 10.1.1.2")
+    assert len(engine.stack.neighbors) == 0
+    with pytest.raises(CommandError, match="MAC"):
+        cli.set_ip_neighbor(engine, "eth0 10.1.1.50")
+
+
+def test_neighbor_config(engine: Any) -> None:
+    assert shown(cli.show_ip_neighbor_config, engine) == ["ip4:", "  limit:50000, age:0, recycle:0"]
+    cli.set_ip_neighbor_config(engine, "ip4 limit 10 age 60 recycle")
+    assert shown(cli.show_ip_neighbor_config, engine)[1] == "  limit:10, age:60, recycle:1"
+
+
+def test_interface_addresses(engine: Any) -> None:
+    cli.set_interface_ip_address(engine, "eth0 10.1.1.1/24")
+    cli.set_interface_ip_address(engine, "eth0 10.1.1.9/24")
+    engine.interfaces["eth1"].flags = 0
+    assert shown(cli.show_interface_address, engine)[:4] == [
+        "eth0 (up):",
+        "  L3 10.1.1.1/24",
+        "  L3 10.1.1.9/24",
+        "eth1 (dn):",
+    ]
+    with pytest.raises(OperatorError, match=r"failed to add 10.1.1.1/24 on eth1 which conflicts with 10.1.1.1/24 for"):
+        cli.set_interface_ip_address(engine, "eth1 10.1.1.1/24")
+    cli.set_interface_ip_address(engine, "del eth0 10.1.1.9/24")
+    cli.set_interface_ip_address(engine, "del eth0 all")
+    assert shown(cli.show_interface_address, engine, "eth0") == ["eth0 (up):"]
+
+
+def test_tables_and_load_balances(engine: Any) -> None:
+    cli.ip_table(engine, "add 10")
+    assert shown(cli.show_ip_table, engine) == ["[0] table_id:0 ipv4-VRF:0", "[1] table_id:10 ipv4-VRF:10"]
+    assert shown(cli.show_load_balance, engine, "1")[0].startswith("dpo-load-balance: [proto:ip4 index:1 buckets:1")
+    cli.ip_table(engine, "del 10")
+    with pytest.raises(OperatorError):
+        cli.ip_table(engine, "del 0")
