@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adjacencies: the last thing a route says, be it a neighbor, a tunnel, a subnet to resolve in, or an end.
 
-An adjacency lives as long as a load balance or a tunnel uses it. The first are fixed: drop, punt, unreachable, prohibit.
+An adjacency lives as long as a load balance or a tunnel uses it. The first are fixed: drop, punt, unreachable,
+prohibit.
 
 What a worker may be reading changes by single aligned stores: a neighbor's MAC lies in one word of the record, so does
-(sw_if_index, next, kind, rewrite_bytes). The rest changes inside `barrier()`, which stops the workers between two vectors.
+(sw_if_index, next, kind, rewrite_bytes). The rest changes inside `barrier()`, which stops the workers between two
+vectors.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -70,7 +72,7 @@ class Adjacency:
 
 
 class Adjacencies:
-    """Makes, shares, completes and frees adjacencies. `patch(load_balances, adjacency, next)` is set by LoadBalances."""
+    """Makes, shares, completes and frees adjacencies. LoadBalances sets `patch(load_balances, adjacency, next)`."""
 
     def __init__(
         self,

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The IPv4 FIB: prefixes with sources and paths, resolved to load balances and projected into the trie.
 
-Recursive paths are flattened: an entry's load balance holds the adjacencies at the end of the chain, never another load
-balance. Entries and tunnels that go through an address hang on a `Track`, and the track on the covering entry; so a change visits
-exactly those it concerns. A path that leads back to its own entry counts for nothing, like one that ends in a drop.
+Recursive paths are flattened: an entry's load balance holds the adjacencies at the end of the chain, never another
+load balance. Entries and tunnels that go through an address hang on a `Track`, and the track on the covering entry;
+so a change visits exactly those it concerns. A path that leads back to its own entry counts for nothing, like one
+that ends in a drop.
 """
 
 from bisect import bisect_left, insort
@@ -569,7 +570,7 @@ class Fib4:
         return ((1.0, self.adjacencies.glean(link.sw_if_index, 0, 0, 0)),)
 
     def _leads_to(self, start: Entry, goal: Entry | Follower) -> bool:
-        """Does the way through `start` come to `goal`? Entries are sought over recursive paths, tunnels over tunnels too."""
+        """Does the way through `start` come to `goal`? A tunnel is sought through other tunnels too."""
         if start is goal:
             return True
         over_tunnels = isinstance(goal, Follower) and bool(self._tunnels)
@@ -660,8 +661,8 @@ class Fib4:
         """Recompute `nodes` and, for as long as something changes, who depends on them.
 
         When edges changed (who goes through whom), loops may have opened or closed, so everything downstream is
-        looked at once even if what lies between did not change. A path that loops counts for nothing on every entry of the
-        loop; what is left depends on each other without cycles, and this ends.
+        looked at once even if what lies between did not change. A path that loops counts for nothing on every entry of
+        the loop; what is left depends on each other without cycles, and this ends.
         """
         queue = deque(nodes)
         waiting = set(nodes)

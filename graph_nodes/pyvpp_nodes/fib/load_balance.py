@@ -46,7 +46,8 @@ class LoadBalances:
     """Slots of `load_balances` and `lb_buckets`. Index 0 drops.
 
     A load balance is changed in place: (n_buckets, next, adj) is one word, so one store turns a single next hop
-    into another. With several buckets a new block is filled first; the order of the two stores below lets no reader run past it.
+    into another. With several buckets a new block is filled first; the order of the two stores below lets no reader
+    run past it.
     """
 
     def __init__(

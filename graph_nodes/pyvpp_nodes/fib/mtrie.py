@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The IPv4 trie of 16, 8 and 8 bits (VPP's ip4_mtrie): at most three dependent loads per lookup.
 
-A leaf is odd when terminal (load balance << 1 | 1), else twice the number of the ply below. Beside each leaf, the length of
-the prefix that put it there; only the control plane reads that. A ply counts the leaves that are its own (longer than the
-prefix it hangs on, or leading further down): at none it has become its covering prefix, and goes.
+A leaf is odd when terminal (load balance << 1 | 1), else twice the number of the ply below. Beside each leaf, the
+length of the prefix that put it there; only the control plane reads that. A ply counts the leaves that are its own
+(longer than the prefix it hangs on, or leading further down): at none it has become its covering prefix, and goes.
 
-Workers read while this writes. Every change is one aligned store per leaf, and a new ply is filled before the store that
-makes it reachable (stores that may alias are kept in order by the compiler, and by x86 for other processors), so a lookup finds
-the old or the new answer.
+Workers read while this writes. Every change is one aligned store per leaf, and a new ply is filled before the store
+that makes it reachable (stores that may alias are kept in order by the compiler, and by x86 for other processors), so
+a lookup finds the old or the new answer.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ def fib_lookup(ip4_fib_roots: Any, ip4_fib_plies: Any, fib_index: int, dst: int)
         leaf = np.int64(ip4_fib_plies[(leaf << 7) + ((address >> 8) & 255)])
         if leaf & 1 == 0:
             leaf = np.int64(ip4_fib_plies[(leaf << 7) + (address & 255)])
-    return leaf >> 1
+    return int(leaf >> 1)
 
 
 @jit
@@ -50,7 +50,7 @@ def _fill(plies: Any, ply_lengths: Any, ply: int, leaf: int, length: int) -> Non
 
 @jit
 def _replace(plies: Any, ply_lengths: Any, owned: Any, first: int, count: int, old: int, leaf: int, new: int) -> None:
-    """In one ply and those below it, let leaves of length `old` (up to `new`, when `old` is -1) be `leaf`, of length `new`."""
+    """In a ply and those below, let leaves of length `old` (up to `new`, when `old` is -1) be `leaf`, of `new`."""
     for i in range(first, first + count):
         below = np.int64(plies[i])
         if below & 1:
@@ -85,7 +85,7 @@ def mtrie_insert(
     roots: Any, plies: Any, root_lengths: Any, ply_lengths: Any, owned: Any,
     slot: int, low: int, length: int, leaf: int, ply1: int, ply2: int,
 ) -> None:  # fmt: skip
-    """Put a prefix in. `slot` is the root's, `low` its lower 16 bits; `ply1`, `ply2` new plies for the middle and bottom, or 0."""
+    """Put a prefix in: `slot` of the root, its `low` 16 bits, new plies for the middle and the bottom, or 0."""
     if length <= 16:
         for i in range(slot, slot + (1 << (16 - length))):
             below = np.int64(roots[i])
@@ -155,7 +155,7 @@ def mtrie_remove(
         root_lengths[slot] = ply_lengths[middle * PLY]
         roots[slot] = plies[middle * PLY]
         freed |= middle << 32
-    return freed
+    return int(freed)
 
 
 class Mtrie:

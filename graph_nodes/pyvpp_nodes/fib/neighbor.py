@@ -30,8 +30,8 @@ class Neighbor:
 class NeighborTable:
     """Static and dynamic neighbors. Each completes an adjacency; an on-link one gets a /32 of source ADJ.
 
-    With `age` seconds set, a dynamic neighbor not heard of for so long is probed once a second, and after three unanswered
-    probes forgotten. Call `tick()` every second or so. `probe(sw_if_index, address)` sends the ARP request.
+    With `age` seconds set, a dynamic neighbor not heard of for so long is probed once a second, and after three
+    unanswered probes forgotten. Call `tick()` every second or so. `probe(sw_if_index, address)` sends the ARP request.
     """
 
     def __init__(

@@ -99,7 +99,8 @@ def load_balance_lines(fib: Fib4, index: int, counters: Any, indent: str) -> Ite
     buckets = fib.load_balances.buckets(index)
     packets, size = (int(counters[index].packets), int(counters[index].bytes)) if counters is not None else (0, 0)
     yield (
-        f"{indent}[@0]: dpo-load-balance: [proto:ip4 index:{index} buckets:{len(buckets)} uRPF:-1 to:[{packets}:{size}]]"
+        f"{indent}[@0]: dpo-load-balance:"
+        f" [proto:ip4 index:{index} buckets:{len(buckets)} uRPF:-1 to:[{packets}:{size}]]"
     )
     first = 0
     for i in range(1, len(buckets) + 1):
@@ -116,7 +117,8 @@ def entry_lines(fib: Fib4, entry: Entry, counters: Any) -> Iterator[str]:
 
 
 def entry_detail(fib: Fib4, entry: Entry, counters: Any) -> Iterator[str]:
-    yield f"{show(entry.prefix, entry.length)} fib:{entry.fib_index} index:{entry.lb} locks:{1 + len(entry.tracks or ())}"
+    locks = 1 + len(entry.tracks or ())
+    yield f"{show(entry.prefix, entry.length)} fib:{entry.fib_index} index:{entry.lb} locks:{locks}"
     for source in sorted(entry.sources):
         paths = entry.sources[source]
         active = source == entry.best

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The FIB of an engine: made once, it follows the engine's interfaces by their events.
 
-What an interface is (flags, MAC, MTU, output node) is read from the engine's table `interfaces`, which its nodes read too.
+What an interface is (flags, MAC, MTU, output node) is read from the engine's table `interfaces`, as its nodes do.
 """
 
 import time

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from pyvpp_nodes.fib.adjacency import ADMIN_UP, LINK_UP, P2P, UPLINK, Link
 from pyvpp_nodes.fib.fib import Fib4
 from pyvpp_nodes.fib.neighbor import NeighborTable
@@ -13,7 +14,17 @@ from pyvpp_nodes.fib.tables import TABLES
 NODES = {
     name: 10 + i
     for i, name in enumerate(
-        "ip4-drop ip4-punt ip4-local ip4-arp ip4-glean ip4-rewrite ip4-midchain ip4-null ip4-load-balance".split()
+        [
+            "ip4-drop",
+            "ip4-punt",
+            "ip4-local",
+            "ip4-arp",
+            "ip4-glean",
+            "ip4-rewrite",
+            "ip4-midchain",
+            "ip4-null",
+            "ip4-load-balance",
+        ]
     )
 }
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from pyvpp.cli.registry import CommandError
 from pyvpp.errors import OperatorError
 from pyvpp_nodes.fib import cli

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pyvpp.errors import OperatorError
 from pyvpp_nodes.fib.adjacency import ADMIN_UP, HOST, LINK_UP, UPLINK
 from pyvpp_nodes.fib.entry import DROP_PATH, Path, Source, Via, attached, attached_nexthop, recursive
@@ -222,7 +223,8 @@ steps = st.lists(
 @settings(max_examples=60)
 @given(steps)
 def test_any_history_ends_where_a_fresh_table_would(make_bench: Any, history: Any) -> None:
-    bench, final = make_bench(), {}
+    bench = make_bench()
+    final: dict[str, list[Path]] = {}
     used = bench.in_use()
     for prefix, paths in history:
         if paths is None:

@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
 from pyvpp_nodes.fib.mtrie import Mtrie, fib_lookup, lookup_many
 
 Prefixes = dict[tuple[int, int], int]
@@ -113,7 +114,8 @@ def assert_empty(it: Any) -> None:
 
 def test_random_churn_and_back_to_nothing() -> None:
     rng = random.Random(4)
-    it, prefixes = make_trie(), {}
+    it = make_trie()
+    prefixes: Prefixes = {}
     blocks = [rng.getrandbits(32) & 0xFFFFF000 for _ in range(8)]
     for serial in range(1, 1500):
         if prefixes and rng.random() < 0.4:

@@ -5,6 +5,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
+
 from pyvpp.errors import OperatorError
 from pyvpp_nodes.fib.adjacency import ADMIN_UP, LINK_UP
 from pyvpp_nodes.fib.entry import Source, attached_nexthop

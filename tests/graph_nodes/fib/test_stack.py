@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+
 from pyvpp_nodes.fib import create
 from pyvpp_nodes.fib.adjacency import ADMIN_UP, LINK_UP
 from pyvpp_nodes.fib.entry import attached_nexthop
@@ -49,7 +50,9 @@ def test_events_reach_routes_and_neighbors(bench: Any) -> None:
     fib.add_address(1, 0x0A000001, 24)
     fib.update("20.0.0.0/8", (attached_nexthop(0x0A000002, 1),))
     stack.neighbors.learn(1, 0x0A000002, b"\x02abcde")
-    adjacency = tables["adjacencies"].array[fib.find("20.0.0.0/8").shares[0][1]]
+    route = fib.find("20.0.0.0/8")
+    assert route is not None
+    adjacency = tables["adjacencies"].array[route.shares[0][1]]
     assert bytes(adjacency.rewrite[:14]) == b"\x02abcde\x02\0\0\0\0\1\x08\0"
     assert (int(adjacency.mtu), int(adjacency.next)) == (1500, 0x8000 | 77)
     rows["mtu"][1] = 9000
