@@ -51,7 +51,10 @@ def _request(ip: Any, message: Any, kind: int, flags: int) -> None:
 def _netlink(value: Any) -> Any:
     """The reverse of `capture.plain`: nested attributes as pyroute2 takes them."""
     if isinstance(value, dict):
-        return {key: [(n, _netlink(v)) for n, v in item] if key == "attrs" else _netlink(item) for key, item in value.items()}
+        return {
+            key: [(n, _netlink(v)) for n, v in item] if key == "attrs" else _netlink(item)
+            for key, item in value.items()
+        }
     return value
 
 
@@ -202,8 +205,8 @@ def _add_route(ip: Any, route: Route, indexes: dict[str, int]) -> None:
 def apply_routes(ip: Any, state: UplinkState) -> list[str]:
     """Add the routes that are missing and take away what Linux added by itself for an address but was not there.
 
-    Returns the routes that could not be added, with the reason: one that Linux no longer takes (its other interface is gone) must not
-    keep the rest away.
+    Returns the routes that could not be added, with the reason: one that Linux no longer takes (its other interface is
+    gone) must not keep the rest away.
     """
     wanted = {route.key() for route in state.routes}
     sources = frozenset(address.address for address in state.addresses)
@@ -218,7 +221,7 @@ def apply_routes(ip: Any, state: UplinkState) -> list[str]:
             except NetlinkError as error:
                 if error.code != errno.ESRCH:
                     raise
-    # On-link routes first, so that gateways can be resolved; a second round for routes whose gateway lies behind another route.
+    # On-link routes first, so that gateways can be resolved; more rounds for a gateway that lies behind another route.
     left = sorted(
         (route for route in state.routes if route.key() not in present),
         key=lambda route: (
@@ -254,7 +257,10 @@ def apply_neighbors(ip: Any, ifindex: int, neighbors: tuple[Neighbor, ...]) -> N
 
 
 def apply_state(ip: Any, ifindex: int, state: UplinkState, *, wait: float) -> list[str]:
-    """Bring a prepared link that bears its final name up, with addresses, routes and neighbors. Returns what could not be done."""
+    """Bring a prepared link that bears its final name up, with addresses, routes and neighbors.
+
+    Returns what could not be done.
+    """
     _set_altnames(ip, ifindex, state)
     bring_up(ip, ifindex, state, wait=wait)
     apply_addresses(ip, ifindex, state)

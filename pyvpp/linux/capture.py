@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What Linux knows about an uplink, read before anything is touched.
 
-Everything that goes away when a NIC leaves its namespace is here: the link's attributes and sysctls, its addresses, the routes of all
-tables that use it (and those whose source address is one of its own), its permanent neighbors. Routes name interfaces by name, never by
-index, because the TAP that stands in for a NIC has another index.
+Everything that goes away when a NIC leaves its namespace is here: the link's attributes and sysctls, its addresses, the
+routes of all tables that use it (and those whose source address is one of its own), its permanent neighbors. Routes
+name interfaces by name, never by index, because the TAP that stands in for a NIC has another index.
 """
 
 from __future__ import annotations
@@ -370,9 +370,7 @@ def inspect_uplink(name: str) -> UplinkState:
                 f"uplink {name}: is a member of {upper}; take {upper} over, or take {name} out of it first"
             )
         if uppers := _uppers(ip, link["index"]):
-            raise OperatorError(
-                f"uplink {name}: {', '.join(uppers)} built on it would be lost; remove them first or choose another uplink"
-            )
+            raise OperatorError(f"uplink {name}: {', '.join(uppers)} built on it would be lost; remove that first")
         state = read_uplink(ip, link)
     if not any(not address.is_link_local for address in state.addresses):
         raise OperatorError(f"uplink {name}: has no address; give it one first (ip addr add ADDRESS/LENGTH dev {name})")

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The guardian: a small process that gives Linux its uplinks back when pyvpp dies in any way.
 
-It holds the reading end of a pipe. pyvpp writes one byte when it has restored everything itself; end of file, or the end of the process,
-without that byte means that pyvpp was killed. It ignores the signals that stop pyvpp, lives in a session of its own, and imports all it
-needs at the start, while the disk still answers. `python -m pyvpp.linux.guardian --runtime-dir DIR --fd N --pid PID`.
+It holds the reading end of a pipe. pyvpp writes one byte when it has restored everything itself; end of file, or the
+end of the process, without that byte means that pyvpp was killed. The guardian ignores the signals that stop pyvpp,
+lives in a session of its own, and imports all it needs at the start, while the disk still answers.
+
+`python -m pyvpp.linux.guardian --runtime-dir DIR --fd N --pid PID`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -28,10 +31,8 @@ class Guardian:
         """Everything is restored: send the guardian home and wait for it."""
         if self._pipe < 0:
             return
-        try:
+        with contextlib.suppress(OSError):  # it is gone already
             os.write(self._pipe, _DONE)
-        except OSError:
-            pass  # it is gone already
         os.close(self._pipe)
         self._pipe = -1
         try:
@@ -58,12 +59,11 @@ def start_guardian(runtime_dir: str | os.PathLike[str]) -> Guardian:
     actions = [(os.POSIX_SPAWN_DUP2, reading, child)] if reading != child else []
     if reading == child:
         os.set_inheritable(reading, True)
-    # Ignored from the very start, so that no signal to the process group can hit it while Python starts.
     pid = os.posix_spawn(
         sys.executable,
         command,
         {**os.environ, "PYTHONPATH": path},
-        file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, 2, 1), *actions],
+        file_actions=[*actions, (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, 2, 1)],
         setsid=True,
         setsigmask=[],
     )

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The journal of a take-over, and the lock of a runtime directory.
 
-The journal is on disk, synced, before anything moves; whoever restores (pyvpp itself, its guardian, `pyvpp restore`) needs nothing else.
+The journal is on disk, synced, before anything moves; whoever restores (pyvpp itself, its guardian, `pyvpp restore`)
+needs nothing else.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ def lock_runtime_dir(runtime_dir: str | Path, wait: float = 0) -> RuntimeLock:
                 holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
                 os.close(descriptor)
                 raise OperatorError(
-                    f"runtime directory {directory}: in use by the pyvpp with process id {holder}; stop it or name another with --runtime-dir"
+                    f"runtime directory {directory}: in use by the pyvpp with process id {holder}; "
+                    f"stop it or name another with --runtime-dir"
                 ) from None
         with contextlib.suppress(OSError):  # a full disk shows when the journal is written
             os.ftruncate(descriptor, 0)
@@ -154,8 +156,8 @@ class Journal:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise OperatorError(
-                f"journal {self.path}: {error.strerror}; without it a crash would lose the uplink's state, so nothing was taken over. "
-                f"Make room or name another --runtime-dir"
+                f"journal {self.path}: {error.strerror}; without it a crash would lose the uplink's state, so nothing "
+                f"was taken over. Make room or name another --runtime-dir"
             ) from None
 
     def remove(self) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Network namespaces: run a function in one, keep one alive by a bind mount, find one by its identity.
 
-A thread changes its namespace alone, so everything here that enters one does so in a thread of its own and never moves the caller.
+A thread changes its namespace alone, so everything here that enters one does so in a thread of its own and never moves
+the caller.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def run_in_new_thread(function: Callable[[], T]) -> T:
 
 
 def run_in(namespace: int, function: Callable[[], T]) -> T:
-    """Run a function inside a namespace; sockets and devices it opens stay in that namespace and are usable by everyone."""
+    """Run a function inside a namespace; what it opens (sockets, devices) stays there and is usable by everyone."""
 
     def body() -> T:
         _check(_libc.setns(namespace, CLONE_NEWNET), "setns")
@@ -100,7 +101,7 @@ def release_kept(path: Path) -> None:
 
 
 def find(wanted: tuple[int, int]) -> int | None:
-    """Open the namespace with this identity: the caller's, one that `ip netns` names, or one that some process lives in."""
+    """Open the namespace with this identity: the caller's, one that `ip netns` names, or some process's."""
     candidates = [Path(_OWN)]
     for pattern, base in (("*", Path("/run/netns")), ("[0-9]*/ns/net", Path("/proc"))):
         candidates.extend(base.glob(pattern))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Give Linux its NICs back, from the journal alone.
 
-Idempotent, and the same for every caller: pyvpp when it stops, a take-over that failed half way, the guardian, `pyvpp restore`.
+Idempotent, and the same for every caller: pyvpp when it stops, a take-over that failed half way, the guardian,
+`pyvpp restore`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +45,13 @@ def restore(runtime_dir: str | Path, name: str | None = None, wait_for_lock: flo
             return ["the network namespace the uplinks came from is gone"]
         stack.callback(os.close, home)
         problems: list[str] = []
+        incomplete: list[UplinkState] = []
         for entry in [entry for entry in reversed(record.entries) if name in (None, entry.uplink.name)]:
-            problems += netns.run_in(home, lambda entry=entry: _restore_entry(entry))  # type: ignore[misc]
+            state, found = netns.run_in(home, partial(_restore_entry, entry))
+            if found:
+                problems.append(found)
+            elif state is not None:
+                incomplete.append(state)
             record.entries.remove(entry)
             if record.entries:
                 with contextlib.suppress(OperatorError):
@@ -52,16 +59,23 @@ def restore(runtime_dir: str | Path, name: str | None = None, wait_for_lock: flo
             else:
                 journal.remove()
             netns.release_kept(Path(entry.netns_path))
+        for state in incomplete:  # routes that go over several uplinks wait for the last one
+            problems += netns.run_in(home, partial(_add_routes, state))
         return problems
 
 
-def _restore_entry(entry: Entry) -> list[str]:
-    state = entry.uplink
+def _add_routes(state: UplinkState) -> list[str]:
+    with IPRoute() as ip:
+        return [f"{state.name}: route {failure}" for failure in apply.apply_routes(ip, state)]
+
+
+def _restore_entry(entry: Entry) -> tuple[UplinkState | None, str]:
+    """Restore one uplink: its state if routes are missing yet, and what went wrong."""
     with IPRoute() as ip:
         state = _remove_tap(ip, entry)
         ifindex = _fetch_nic(ip, entry)
         if ifindex is None:
-            return [f"{state.name}: the interface is gone, it cannot be restored"]
+            return None, f"{state.name}: the interface is gone, it cannot be restored"
         link = ip.get_links(ifindex)[0]
         if link.get_attr("IFLA_IFNAME") != state.name:
             if link["flags"] & capture.IFF_UP:
@@ -69,7 +83,7 @@ def _restore_entry(entry: Entry) -> list[str]:
             ip.link("set", index=ifindex, ifname=state.name)
         apply.prepare_link(ip, ifindex, state.name, state, with_mac=False)
         failures = apply.apply_state(ip, ifindex, state, wait=3.0 if not state.kind else 1.0)
-    return [f"{state.name}: route {failure}" for failure in failures]
+    return (state if failures else None), ""
 
 
 def _remove_tap(ip: Any, entry: Entry) -> UplinkState:
@@ -83,7 +97,7 @@ def _remove_tap(ip: Any, entry: Entry) -> UplinkState:
     name = link.get_attr("IFLA_IFNAME")
     if name not in (state.name, entry.tap_temporary_name) or info is None or info.get_attr("IFLA_INFO_KIND") != "tun":
         return state
-    if entry.taken and name == state.name:
+    if entry.taken and name == state.name and link["flags"] & capture.IFF_UP:
         now = capture.read_uplink(ip, link)
         state = msgspec.structs.replace(state, addresses=now.addresses, routes=now.routes, neighbors=now.neighbors)
     try:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Take an uplink over: the NIC goes into a namespace of pyvpp's own, a TAP with the same name, MAC, addresses and routes takes its place.
+"""Take an uplink over: the NIC goes into a namespace of pyvpp's own, a TAP with the same name and all takes its place.
 
-The order keeps the time without an interface short and the state restorable at every moment: namespace and TAP are made ready beside the
-NIC, the journal goes to disk, and only then the NIC moves, the TAP takes its name and gets the addresses and routes. Whatever fails on
-the way, everything is put back before the error goes on.
+The order keeps the time without an interface short and the state restorable at every moment: namespace and TAP are made
+ready beside the NIC, the journal goes to disk, and only then the NIC moves, the TAP takes its name and gets the
+addresses and routes. Whatever fails on the way, everything is put back before the error goes on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pyvpp.linux.restore import restore
 _TUNSETIFF = 0x400454CA
 _TUNSETOFFLOAD = 0x400454D0
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR, _IFF_MULTI_QUEUE = 0x2, 0x1000, 0x4000, 0x100
-# checksum 1, TSO over IPv4 2, over IPv6 4, with ECN 8, UDP segmentation over IPv4 0x20, over IPv6 0x40: from all to none
+# checksum 1, TSO over IPv4 2, IPv6 4, with ECN 8, UDP segmentation over IPv4 0x20, IPv6 0x40: from all to none
 _OFFLOADS = (0x6F, 0x0F, 0x07, 0x01, 0x00)
 
 
@@ -50,6 +50,18 @@ class TakenUplink(msgspec.Struct):
     def tap_name(self) -> str:
         """The TAP's name: the one the NIC had."""
         return self.state.name
+
+    def close(self) -> None:
+        """Let go of the TAP, the namespace and the marker; to be called once `restore` is done."""
+        for descriptor in self.tap_fds:
+            os.close(descriptor)
+        self.tap_fds.clear()
+        if self.netns >= 0:
+            os.close(self.netns)
+            self.netns = -1
+        if self.hook is not None:
+            self.hook.close()
+            self.hook = None
 
 
 def open_tap(name: str, queues: int = 1) -> tuple[list[int], int]:
@@ -85,7 +97,7 @@ def _make_namespace(path: Path) -> int:
             os.close(descriptor)
         if leftovers:
             raise OperatorError(
-                f"{path}: {leftovers[0]} is still in there from an earlier run; run `pyvpp restore --runtime-dir {path.parent}`"
+                f"{path}: {leftovers[0]} is still in there; run `pyvpp restore --runtime-dir {path.parent}`"
             )
         netns.release_kept(path)
     descriptor = netns.create_kept(path)
@@ -132,7 +144,7 @@ def _hold_marker(name: str) -> socket.socket:
 
 
 def take_over(state: UplinkState, runtime_dir: str | Path, queues: int = 1) -> TakenUplink:
-    """Take over the uplink that `inspect_uplink` read. On any failure Linux is as it was, and an OperatorError says why.
+    """Take over the uplink that `inspect_uplink` read. On any failure Linux is as it was; an OperatorError says why.
 
     The runtime directory is locked by the caller (`lock_runtime_dir`) for as long as it runs.
     """

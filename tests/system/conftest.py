@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 _numbers = itertools.count()
 _MOMENTARY = {
     "link": {"ifindex", "stats", "stats64", "link_index", "link_netnsid"},
@@ -26,10 +27,18 @@ _MOMENTARY = {
 }
 
 
+def environment() -> dict[str, str]:
+    """The environment of processes in a sandbox: they import what is tested here from anywhere."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in (".", "graph_nodes", "plugins"))}
+
+
 def run(*command: str | Path, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command and return its output; a failure shows what it printed."""
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60, **options)
-    assert not check or done.returncode == 0, f"{' '.join(map(str, command))}: {done.returncode}\n{done.stdout}{done.stderr}"
+    line = [str(word) for word in command]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, env=environment(), **options)
+    assert not check or done.returncode == 0, (
+        f"{' '.join(map(str, command))}: {done.returncode}\n{done.stdout}{done.stderr}"
+    )
     return done
 
 
@@ -102,7 +111,13 @@ class Sandbox:
     def start(self, namespace: Namespace, *words: str | Path, **options: Any) -> subprocess.Popen[str]:
         """Start a process inside a namespace; it is killed at the end at the latest."""
         process = subprocess.Popen(
-            namespace.command(*words), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, **options
+            namespace.command(*words),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            env=environment(),
+            **options,
         )
         self._processes.append(process)
         return process

@@ -107,7 +107,22 @@ def configure_richly(host: Namespace) -> None:
     ip("addr", "add", "2001:db8:79::2/64", "dev", "eth0")
     ip("route", "add", "default", "via", "10.77.0.2", "metric", "100")
     ip("route", "add", "192.0.2.0/24", "via", "10.77.0.3", "src", "10.77.0.9", "mtu", "lock", "1300", "advmss", "1000")
-    ip("route", "add", "198.51.100.0/24", "via", "10.99.0.1", "dev", "eth0", "onlink", "proto", "186", "metric", "20", "table", "100")
+    ip(
+        "route",
+        "add",
+        "198.51.100.0/24",
+        "via",
+        "10.99.0.1",
+        "dev",
+        "eth0",
+        "onlink",
+        "proto",
+        "186",
+        "metric",
+        "20",
+        "table",
+        "100",
+    )
     ip("route", "add", "198.51.100.0/24", "via", "10.77.0.4", "dev", "eth0", "metric", "30", "table", "100")
     ip("route", "add", "203.0.113.0/24", "tos", "0x10", "via", "10.77.0.2", "table", "4000")
     ip("route", "add", "10.100.0.0/16", "nexthop", "via", "10.77.0.3", "weight", "3", "nexthop", "via", "10.77.0.4")
@@ -122,13 +137,43 @@ def configure_richly(host: Namespace) -> None:
     ip("route", "add", "10.106.0.0/16", "nexthop", "via", "10.77.0.3", "nexthop", "via", "10.104.0.7")
     ip("-6", "route", "add", "default", "via", "fe80::2", "dev", "eth0", "metric", "300", "pref", "high")
     ip("-6", "route", "add", "2001:db8:100::/48", "via", "2001:db8:77::2", "mtu", "1300")
-    ip("-6", "route", "add", "2001:db8:101::/48", "nexthop", "via", "2001:db8:77::3", "weight", "2", "nexthop", "via", "2001:db8:77::4")
+    ip(
+        "-6",
+        "route",
+        "add",
+        "2001:db8:101::/48",
+        "nexthop",
+        "via",
+        "2001:db8:77::3",
+        "weight",
+        "2",
+        "nexthop",
+        "via",
+        "2001:db8:77::4",
+    )
     ip("-6", "route", "add", "2001:db8:102::/48", "via", "2001:db8:77::2", "table", "100", "expires", "900")
-    ip("-6", "route", "add", "2001:db8:103::/48", "nexthop", "via", "2001:db8:77::3", "nexthop", "via", "fe80::7", "dev", "other")
+    ip(
+        "-6",
+        "route",
+        "add",
+        "2001:db8:103::/48",
+        "nexthop",
+        "via",
+        "2001:db8:77::3",
+        "nexthop",
+        "via",
+        "fe80::7",
+        "dev",
+        "other",
+    )
     ip("neigh", "add", "10.77.0.50", "lladdr", "02:00:00:00:00:50", "dev", "eth0", "nud", "permanent")
     ip("neigh", "add", "2001:db8:77::50", "lladdr", "02:00:00:00:00:50", "dev", "eth0", "nud", "permanent")
     ip("neigh", "add", "proxy", "10.77.0.60", "dev", "eth0")
-    host.run("sh", "-c", "echo 2 > /proc/sys/net/ipv4/conf/eth0/rp_filter; echo 1 > /proc/sys/net/ipv4/conf/eth0/proxy_arp; echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_ra; echo 99 > /proc/sys/net/ipv4/neigh/eth0/gc_stale_time")
+    host.run(
+        "sh",
+        "-c",
+        "echo 2 > /proc/sys/net/ipv4/conf/eth0/rp_filter; echo 1 > /proc/sys/net/ipv4/conf/eth0/proxy_arp; echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_ra; echo 99 > /proc/sys/net/ipv4/neigh/eth0/gc_stale_time",
+    )
     wait_for_link_local(host)
 
 
@@ -218,7 +263,10 @@ def test_tcp_stays_open_through_take_over_restore_and_kill(sandbox: Pair, family
     server = sandbox.start(sandbox.host, sys.executable, "-c", SERVER, address)
     assert server.stdout is not None and server.stdout.readline() == "listening\n"
     client = subprocess.Popen(
-        sandbox.peer.command(sys.executable, "-c", CLIENT, address), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        sandbox.peer.command(sys.executable, "-c", CLIENT, address),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert client.stdin is not None and client.stdout is not None
     try:
@@ -281,6 +329,59 @@ def test_restore_from_the_journal_when_the_guardian_is_dead_too(sandbox: Pair) -
     assert_nothing_left(sandbox)
 
 
+TWO_UPLINKS = """
+import sys, time
+from pyvpp.linux.guardian import start_guardian
+guardian = start_guardian(sys.argv[1])
+from pyvpp.linux.capture import inspect_uplink
+from pyvpp.linux.journal import lock_runtime_dir
+from pyvpp.linux.restore import restore
+from pyvpp.linux.takeover import take_over
+lock = lock_runtime_dir(sys.argv[1])
+taken = [take_over(inspect_uplink(name), sys.argv[1]) for name in ("eth0", "eth1")]
+assert not any(uplink.warnings for uplink in taken)
+print("ready", flush=True)
+if sys.argv[2] == "kill":
+    time.sleep(60)
+assert restore(sys.argv[1]) == []
+for uplink in taken:
+    uplink.close()
+again = take_over(inspect_uplink("eth0"), sys.argv[1])
+assert restore(sys.argv[1]) == []
+guardian.done()
+print("restored")
+"""
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_two_uplinks_with_routes_over_both(sandbox: Pair, end: str) -> None:
+    host = sandbox.host
+    sandbox.join(host, "eth1", sandbox.peer, "eth1")
+    host.ip("addr", "add", "10.88.0.1/24", "dev", "eth1")
+    host.ip("addr", "add", "2001:db8:88::1/64", "dev", "eth1", "nodad")
+    host.ip("route", "add", "default", "nexthop", "via", "10.77.0.2", "nexthop", "via", "10.88.0.2", "weight", "2")
+    host.ip("-6", "route", "add", "default", "nexthop", "via", "2001:db8:77::2", "nexthop", "via", "2001:db8:88::2")
+    wait_for_link_local(host)
+    before = host.snapshot()
+    process = sandbox.start(host, sys.executable, "-c", TWO_UPLINKS, sandbox.runtime_dir, end)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    if end == "kill":
+        process.kill()
+        process.wait()
+        wait_until_restored(sandbox)
+    else:
+        output, errors = process.communicate(timeout=20)
+        assert output == "restored\n", errors
+    after = host.snapshot()
+    for snapshot in (before, after):  # equal routes of both uplinks: the one restored last stands last
+        snapshot["link"].sort(key=str)
+        snapshot["addr"].sort(key=str)
+        snapshot["route6"].sort(key=str)
+    found = differences(before, after)
+    assert not found, "\n".join(found)
+    assert_nothing_left(sandbox)
+
+
 def test_signals_to_the_guardian_are_ignored(sandbox: Pair) -> None:
     before = sandbox.host.snapshot()
     process = start(sandbox)
@@ -303,7 +404,9 @@ def test_what_the_host_changed_meanwhile_is_kept(sandbox: Pair) -> None:
     assert differences({"route": changed["route"]}, sandbox.host.snapshot()) == []
 
 
-@pytest.mark.parametrize("step", ["_rename", "_bring_nic_up", "apply.apply_state", "apply.apply_routes", "apply.apply_neighbors"])
+@pytest.mark.parametrize(
+    "step", ["_rename", "_bring_nic_up", "apply.apply_state", "apply.apply_routes", "apply.apply_neighbors"]
+)
 def test_a_failure_half_way_leaves_linux_as_it_was(sandbox: Pair, step: str) -> None:
     configure_richly(sandbox.host)
     before = sandbox.host.snapshot()
@@ -330,7 +433,9 @@ VNET = 15
 def refused(sandbox: Pair, prefix: list[str] | None = None) -> str:
     """The one line with which taking over ends; Linux must be untouched."""
     before = sandbox.host.snapshot()
-    done = run(*(prefix or []), *sandbox.host.command(sys.executable, "-c", FORWARDER, sandbox.runtime_dir), check=False)
+    done = run(
+        *(prefix or []), *sandbox.host.command(sys.executable, "-c", FORWARDER, sandbox.runtime_dir), check=False
+    )
     assert done.returncode == 1 and done.stderr == "", done.stdout + done.stderr
     assert done.stdout.count("\n") == 1
     assert_same(before, sandbox)
@@ -360,9 +465,13 @@ def test_bad_uplinks_are_refused_with_one_line(sandbox: Pair) -> None:
 
 def test_taken_uplink_and_used_runtime_directory_are_refused(sandbox: Pair) -> None:
     process = start(sandbox)
-    first = int(run("pgrep", "-f", "--ns", str(process.pid), "--nslist", "net", "start_guardian", check=False).stdout.split()[0])
+    first = int(
+        run("pgrep", "-f", "--ns", str(process.pid), "--nslist", "net", "start_guardian", check=False).stdout.split()[0]
+    )
     done = sandbox.host.run(sys.executable, "-c", FORWARDER, sandbox.runtime_dir, check=False)
-    assert done.stdout.startswith(f"runtime directory {sandbox.runtime_dir}: in use by the pyvpp with process id {first};")
+    assert done.stdout.startswith(
+        f"runtime directory {sandbox.runtime_dir}: in use by the pyvpp with process id {first};"
+    )
     done = sandbox.host.run(sys.executable, "-c", FORWARDER, sandbox.directory / "second", check=False)
     assert done.stdout.startswith(f"uplink eth0: already taken over by the pyvpp with process id {first};")
     stop(process)
@@ -378,7 +487,10 @@ def test_no_root_no_tun_device_and_a_full_disk_are_refused(sandbox: Pair, tmp_pa
     sandbox.runtime_dir.mkdir(exist_ok=True)
     run("mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", sandbox.runtime_dir)
     try:
-        with pytest.raises(OSError, match="No space"), (sandbox.runtime_dir / "filler").open("wb", buffering=0) as filler:
+        with (
+            pytest.raises(OSError, match="No space"),
+            (sandbox.runtime_dir / "filler").open("wb", buffering=0) as filler,
+        ):
             while True:
                 filler.write(bytes(4096))
         assert f"journal {sandbox.runtime_dir}/journal.json: No space left on device" in refused(sandbox)
