@@ -253,8 +253,7 @@ class Adjacencies:
         with self.barrier():
             for index in self._by_link.get(sw_if_index, ()):
                 adjacency = self._by_index[index]
-                if adjacency.kind != Kind.MIDCHAIN:
-                    adjacency.mtu = link.mtu
+                adjacency.mtu = link.mtu
                 if adjacency.kind in (Kind.REWRITE, Kind.GLEAN) and len(adjacency.rewrite) == 14:
                     adjacency.rewrite = adjacency.rewrite[:6] + link.mac + adjacency.rewrite[12:]
                 self._write(adjacency)

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trie against the definition: the longest prefix that holds an address wins."""
 
+import os
 import random
+import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from pyvpp.jit import jit
 from pyvpp_nodes.fib.mtrie import Mtrie, fib_lookup, lookup_many
 
 Prefixes = dict[tuple[int, int], int]
@@ -25,8 +30,8 @@ class GrowingTable:
         self.array = grown
 
 
-def make_trie() -> Any:
-    tables = {"ip4_fib_roots": GrowingTable(65536), "ip4_fib_plies": GrowingTable(4 * 256)}
+def make_trie(plies: int = 4) -> Any:
+    tables = {"ip4_fib_roots": GrowingTable(65536), "ip4_fib_plies": GrowingTable(plies * 256)}
     trie = Mtrie(tables)
     trie.add_root(0)
     return SimpleNamespace(trie=trie, tables=tables)
@@ -150,3 +155,39 @@ def test_second_root_is_separate() -> None:
     it.trie.insert(1, 0x0A000000, 8, 5)
     assert it.trie.lookup(0, 0x0A000001) == 0
     assert it.trie.lookup(1, 0x0A000001) == 5
+
+
+@jit
+def strange_answers(roots: Any, plies: Any, last: Any, address: int, one: int, other: int) -> int:
+    """Look up until the route has come and gone often; the store makes each round load anew."""
+    strange, rounds = 0, 0
+    while last[1] == 0:
+        found = fib_lookup(roots, plies, 0, address)
+        last[0] = found
+        rounds += 1
+        if found != one and found != other:
+            strange += 1
+    return strange if rounds else -1
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"), reason="needs a reader without the GIL")
+@pytest.mark.parametrize("length", [8, 16, 20, 24, 28, 32])
+def test_a_reader_sees_the_old_or_the_new_route(length: int) -> None:
+    it = make_trie(plies=256)  # a table grows only while no worker runs
+    it.trie.insert(0, 0, 0, 7)
+    roots, plies = it.tables["ip4_fib_roots"].array, it.tables["ip4_fib_plies"].array
+    last = np.ones(2, np.uint32)
+    strange_answers(roots, plies, last, 0, 7, 9)
+    last[1] = 0
+    strange: list[int] = []
+    reader = threading.Thread(target=lambda: strange.append(strange_answers(roots, plies, last, 0x0A000000, 7, 9)))
+    reader.start()
+    while int(last[0]) != 7:
+        time.sleep(0)
+    for _ in range(120):
+        it.trie.insert(0, 0x0A000000, length, 9)
+        it.trie.remove(0, 0x0A000000, length, 7, 0)
+    last[1] = 1
+    reader.join()
+    assert strange == [0]
+    assert it.tables["ip4_fib_plies"].array is plies
