@@ -33,13 +33,13 @@ NONE = -1
 @inline
 def fault_of(heap: U8, arp: int, length: int) -> int:
     if length < ARP_BYTES:
-        return int(Counter.TOO_SHORT)
+        return int64(Counter.TOO_SHORT)
     if be16(heap, arp + HARDWARE) != ETHERNET_HARDWARE or be16(heap, arp + SIZES) >> 8 != SIZES_6_4 >> 8:
-        return int(Counter.L2_TYPE_NOT_ETHERNET)
+        return int64(Counter.L2_TYPE_NOT_ETHERNET)
     if be16(heap, arp + PROTOCOL) != ETHERNET_IP4 or be16(heap, arp + SIZES) & 0xFF != SIZES_6_4 & 0xFF:
-        return int(Counter.L3_TYPE_NOT_IP4)
+        return int64(Counter.L3_TYPE_NOT_IP4)
     if be32(heap, arp + TARGET) == 0:
-        return int(Counter.L3_DST_ADDRESS_UNSET)
+        return int64(Counter.L3_DST_ADDRESS_UNSET)
     return NONE
 
 

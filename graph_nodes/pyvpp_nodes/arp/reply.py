@@ -94,15 +94,15 @@ def is_news(heap: U8, arp: int, adjacency: Record) -> bool:
 def fault_of(heap: U8, m: Record, arp: int, sender_flags: int, link: int) -> int:
     opcode = be16(heap, arp + OPCODE)
     if opcode != REQUEST and opcode != REPLY:
-        return int(Counter.OPCODE_NOT_REQUEST)
+        return int64(Counter.OPCODE_NOT_REQUEST)
     if sender_flags & LB_RECEIVE:
-        return int(Counter.L3_SRC_ADDRESS_IS_LOCAL)
+        return int64(Counter.L3_SRC_ADDRESS_IS_LOCAL)
     if link == UNKNOWN:
-        return int(Counter.L3_SRC_ADDRESS_NOT_LOCAL)
+        return int64(Counter.L3_SRC_ADDRESS_NOT_LOCAL)
     if m.flags & L2_VALID:
         ethernet_source = mac_at(heap, int64(m.l2) + SOURCE)
         if ethernet_source != mac_at(heap, arp + SENDER_MAC) and ethernet_source >> 8 != VRRP_MAC:
-            return int(Counter.L2_ADDRESS_MISMATCH)
+            return int64(Counter.L2_ADDRESS_MISMATCH)
     return NONE
 
 
@@ -162,7 +162,7 @@ def arp_reply(
             if request and not of_host and sender != target:
                 nexts[i] = Next.PROXY
                 continue
-            fault = int(Counter.L3_DST_ADDRESS_NOT_LOCAL)
+            fault = int64(Counter.L3_DST_ADDRESS_NOT_LOCAL)
         if fault != NONE:
             counters[fault] += uint64(1)
             m.error = error_base + fault

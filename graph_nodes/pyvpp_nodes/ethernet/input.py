@@ -46,8 +46,8 @@ NONE = -1
 def fault_of_type(ethertype: int, payload: int) -> int:
     """Below 1536 the type is the length of an LLC frame (IEEE 802.3)."""
     if ethertype < 0x600 and ethertype > payload:
-        return int(Counter.BAD_LLC_LENGTH)
-    return int(Counter.UNKNOWN_TYPE)
+        return int64(Counter.BAD_LLC_LENGTH)
+    return int64(Counter.UNKNOWN_TYPE)
 
 
 def format_trace(record: TraceRecord) -> list[str]:
@@ -74,20 +74,20 @@ def ethernet_input(
         ethertype = be16(heap, ethernet + 12)
         fault = NONE
         if flags & ADMIN_UP == 0:
-            fault = int(Counter.DOWN)
+            fault = int64(Counter.DOWN)
         elif length < HEADER_BYTES:
-            fault = int(Counter.TOO_SHORT)
+            fault = int64(Counter.TOO_SHORT)
         elif flags & L2:
             nexts[i] = Next.L2
             continue
         elif int64(heap[ethernet]) & 1 == 0 and be32(heap, ethernet) << 16 | be16(heap, ethernet + 4) != int64(interface.mac):
-            fault = int(Counter.L3_MAC_MISMATCH)
+            fault = int64(Counter.L3_MAC_MISMATCH)
         else:
             while is_vlan(ethertype) and fault == NONE:
                 if length < header + 4:
-                    fault = int(Counter.TOO_SHORT)
+                    fault = int64(Counter.TOO_SHORT)
                 elif be16(heap, ethernet + header) & 0xFFF:
-                    fault = int(Counter.UNKNOWN_VLAN)
+                    fault = int64(Counter.UNKNOWN_VLAN)
                 else:
                     ethertype = be16(heap, ethernet + header + 2)
                     header += 4

@@ -54,7 +54,7 @@ def interface_output(
 ) -> None:
     flags = int64(interfaces[instance].flags)
     if flags & DELETED or flags & ADMIN_UP == 0:
-        fault = int(Counter.DELETED) if flags & DELETED else int(Counter.DOWN)
+        fault = int64(Counter.DELETED) if flags & DELETED else int64(Counter.DOWN)
         counters[fault] += uint64(len(frame))
         for i, b in enumerate(frame):
             meta[b].error = error_base + fault
@@ -66,6 +66,6 @@ def interface_output(
         m = meta[b]
         sent += int64(m.len)
         m.tx = instance
-        nexts[i] = enter_arc(feature_chains, m, arc) if arc else int(Next.TX)
+        nexts[i] = enter_arc(feature_chains, m, arc) if arc else int64(Next.TX)
     interface_tx[instance].packets += uint64(len(frame))
     interface_tx[instance].bytes += uint64(sent)

@@ -112,10 +112,10 @@ def build(heap: U8, m: Record, ip: int, source: int) -> None:
 @inline
 def counter_of(icmp_type: int) -> int:
     if icmp_type == TIME_EXCEEDED:
-        return int(Counter.TTL_EXPIRE_SENT)
+        return int64(Counter.TTL_EXPIRE_SENT)
     if icmp_type == PARAMETER_PROBLEM:
-        return int(Counter.PARAM_PROBLEM_SENT)
-    return int(Counter.DEST_UNREACH_SENT)
+        return int64(Counter.PARAM_PROBLEM_SENT)
+    return int64(Counter.DEST_UNREACH_SENT)
 
 
 def format_trace(record: TraceRecord) -> list[str]:
@@ -145,11 +145,11 @@ def ip4_icmp_error(
         source = int64(ip4_interface_address[m.rx])
         nexts[i] = Next.DROP
         if not may_answer(heap, m, ip):
-            outcome = int(Counter.DROP)
+            outcome = int64(Counter.DROP)
         elif source == 0:
-            outcome = int(Counter.NO_SOURCE_ADDRESS)
+            outcome = int64(Counter.NO_SOURCE_ADDRESS)
         elif throttled(icmp_throttle, now, ICMP_WINDOW, be32(heap, ip + DESTINATION), be32(heap, ip + SOURCE)):
-            outcome = int(Counter.THROTTLED)
+            outcome = int64(Counter.THROTTLED)
         else:
             outcome = counter_of(int64(m.flow_hash) >> 24)
             build(heap, m, ip, source)

@@ -94,18 +94,18 @@ def ip4_arp(
             nexts[i] = Next.REWRITE
             continue
         if kind != ADJACENCY_ARP:
-            outcome = int(Counter.NON_ARP_ADJ)
+            outcome = int64(Counter.NON_ARP_ADJ)
         elif throttled(arp_throttle, now, ARP_WINDOW, target, sw_if_index):
-            outcome = int(Counter.THROTTLED)
+            outcome = int64(Counter.THROTTLED)
         else:
             source = source_for(
                 sw_if_index, target, interfaces, ip4_fib_roots, ip4_fib_plies, load_balances, adjacencies, ip4_interface_address
             )
             if source == 0:
-                outcome = int(Counter.NO_SOURCE_ADDRESS)
+                outcome = int64(Counter.NO_SOURCE_ADDRESS)
             elif send_request(heap, meta, pool, emit, interfaces, sw_if_index, source, target):
-                outcome = int(Counter.REQUEST_SENT)
+                outcome = int64(Counter.REQUEST_SENT)
             else:
-                outcome = int(Counter.NO_BUFFERS)
+                outcome = int64(Counter.NO_BUFFERS)
         counters[outcome] += uint64(1)
         m.error = error_base + outcome

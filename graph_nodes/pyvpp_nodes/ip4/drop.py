@@ -45,4 +45,4 @@ def ip4_drop(
             counters[Counter.DROP] += uint64(1)
             m.error = error_base + Counter.DROP
         arc = int64(ip4_drop_arc[m.rx])
-        nexts[i] = enter_arc(feature_chains, m, arc) if arc else int(Next.DROP)
+        nexts[i] = enter_arc(feature_chains, m, arc) if arc else int64(Next.DROP)

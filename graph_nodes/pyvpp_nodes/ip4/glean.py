@@ -63,13 +63,13 @@ def ip4_glean(
         if source == 0:
             source = int64(ip4_interface_address[sw_if_index])
         if source == 0:
-            outcome = int(Counter.NO_SOURCE_ADDRESS)
+            outcome = int64(Counter.NO_SOURCE_ADDRESS)
         elif throttled(arp_throttle, now, ARP_WINDOW, target, sw_if_index):
-            outcome = int(Counter.THROTTLED)
+            outcome = int64(Counter.THROTTLED)
         elif send_request(heap, meta, pool, emit, interfaces, sw_if_index, source, target):
-            outcome = int(Counter.REQUEST_SENT)
+            outcome = int64(Counter.REQUEST_SENT)
         else:
-            outcome = int(Counter.NO_BUFFERS)
+            outcome = int64(Counter.NO_BUFFERS)
         counters[outcome] += uint64(1)
         m.error = error_base + outcome
         nexts[i] = Next.DROP

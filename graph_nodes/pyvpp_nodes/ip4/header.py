@@ -66,10 +66,13 @@ def patched(checksum: int, old: int, new: int) -> int:
 
 @inline
 def decrement_ttl(heap: U8, ip: int) -> None:
-    """One hop less: TTL is the high byte of its word, so the checksum gains 0x0100, with an end-around carry (RFC 1141)."""
+    """One hop less: TTL is the high byte of its word, so the checksum gains 0x0100, with an end-around carry.
+
+    0xffff becomes 0, as a computed checksum would be (RFC 1624 corrects RFC 1141 there).
+    """
     heap[ip + TTL] = int64(heap[ip + TTL]) - 1
     checksum = be16(heap, ip + CHECKSUM) + 0x0100
-    put_be16(heap, ip + CHECKSUM, (checksum + (checksum >> 16)) & 0xFFFF)
+    put_be16(heap, ip + CHECKSUM, (checksum + (checksum >= 0xFFFF)) & 0xFFFF)
 
 
 @inline

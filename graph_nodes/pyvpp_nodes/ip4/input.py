@@ -54,23 +54,23 @@ def fault_of(heap: U8, ip: int, length: int) -> int:
     total = be16(heap, ip + TOTAL_LENGTH)
     header = (first & 15) << 2
     if length < HEADER_BYTES:
-        return int(Counter.TOO_SHORT)
+        return int64(Counter.TOO_SHORT)
     if first >> 4 != 4:
-        return int(Counter.VERSION)
+        return int64(Counter.VERSION)
     if header < HEADER_BYTES:
-        return int(Counter.HDR_TOO_SHORT)
+        return int64(Counter.HDR_TOO_SHORT)
     if header > length:
-        return int(Counter.BAD_LENGTH)
+        return int64(Counter.BAD_LENGTH)
     if (sum20(heap, ip) if first == PLAIN else sum_header(heap, ip, header)) != 0xFFFF:
-        return int(Counter.BAD_CHECKSUM)
+        return int64(Counter.BAD_CHECKSUM)
     if total < HEADER_BYTES:
-        return int(Counter.TOO_SHORT)
+        return int64(Counter.TOO_SHORT)
     if total < header or total > length:
-        return int(Counter.BAD_LENGTH)
+        return int64(Counter.BAD_LENGTH)
     if be16(heap, ip + FRAGMENT) & FRAGMENT_OFFSET == 1:
-        return int(Counter.FRAGMENT_OFFSET_ONE)
+        return int64(Counter.FRAGMENT_OFFSET_ONE)
     if heap[ip + TTL] == 0:
-        return int(Counter.TIME_EXPIRED)
+        return int64(Counter.TIME_EXPIRED)
     return NONE
 
 
@@ -117,9 +117,9 @@ def ip4_input(
                 continue
             if int64(heap[ip + DESTINATION]) >> 4 != 0xE:
                 arc = int64(ip4_unicast_arc[rx])
-                nexts[i] = enter_arc(feature_chains, m, arc) if arc else int(Next.LOOKUP)
+                nexts[i] = enter_arc(feature_chains, m, arc) if arc else int64(Next.LOOKUP)
                 continue
-            fault = int(Counter.MULTICAST)
+            fault = int64(Counter.MULTICAST)
         counters[fault] += uint64(1)
         m.error = error_base + fault
         nexts[i] = Next.DROP

@@ -55,19 +55,19 @@ def l4_fault(heap: U8, m: Record, ip: int) -> int:
     l4 = ip + header
     n = int64(m.len) - header
     if is_fragment(heap, ip):
-        return int(Counter.FRAGMENT)
+        return int64(Counter.FRAGMENT)
     unverified = m.flags & (CSUM_PARTIAL | CSUM_VALID) == 0
     if protocol == UDP:
         if n < UDP_BYTES:
-            return int(Counter.UDP_LENGTH)
+            return int64(Counter.UDP_LENGTH)
         length = be16(heap, l4 + 4)
         if length < UDP_BYTES or length > n:
-            return int(Counter.UDP_LENGTH)
+            return int64(Counter.UDP_LENGTH)
         if unverified and be16(heap, l4 + 6) != 0 and l4_sum(heap, ip, l4, length, UDP) != 0xFFFF:
-            return int(Counter.UDP_CHECKSUM)
+            return int64(Counter.UDP_CHECKSUM)
     elif protocol == TCP:
         if n < TCP_BYTES or (unverified and l4_sum(heap, ip, l4, n, TCP) != 0xFFFF):
-            return int(Counter.TCP_CHECKSUM)
+            return int64(Counter.TCP_CHECKSUM)
     return NONE
 
 
@@ -83,10 +83,10 @@ def source_fault(
 ) -> int:
     balance = load_balances[fib_lookup(ip4_fib_roots, ip4_fib_plies, fib_index, be32(heap, ip + SOURCE))]
     if balance.flags & LB_RECEIVE:
-        return int(Counter.SPOOFED_LOCAL_PACKETS)
+        return int64(Counter.SPOOFED_LOCAL_PACKETS)
     dropped = balance.n_buckets == 1 and adjacencies[balance.adj].kind == ADJACENCY_DROP
     if dropped and be32(heap, ip + DESTINATION) != EVERYBODY:
-        return int(Counter.SRC_LOOKUP_MISS)
+        return int64(Counter.SRC_LOOKUP_MISS)
     return NONE
 
 

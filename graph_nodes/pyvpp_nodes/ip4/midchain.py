@@ -84,7 +84,7 @@ def ip4_midchain(
             m.l3 = outer
             m.tx = tx
             arc = int64(ip4_output_arc[tx])
-            nexts[i] = enter_arc(feature_chains, m, arc) if arc else int(Next.TUNNEL_OUTPUT)
+            nexts[i] = enter_arc(feature_chains, m, arc) if arc else int64(Next.TUNNEL_OUTPUT)
         elif decision == EXPIRED:
             counters[Counter.TIME_EXPIRED] += uint64(1)
             m.error = error_base + Counter.TIME_EXPIRED

@@ -6,7 +6,7 @@
 
 from enum import IntEnum
 
-from numba import uint64
+from numba import int64, uint64
 
 from pyvpp.jit import jit
 from pyvpp.node import NodeCounter, Severity, node
@@ -38,7 +38,7 @@ def ip4_null(meta: Records, frame: U32, nexts: U16, counters: U64, error_base: i
     for i, b in enumerate(frame):
         m = meta[b]
         prohibited = adjacencies[m.adj].kind == ADJACENCY_PROHIBIT
-        reason = int(Counter.PROHIBITED) if prohibited else int(Counter.UNREACHABLE)
+        reason = int64(Counter.PROHIBITED) if prohibited else int64(Counter.UNREACHABLE)
         counters[reason] += uint64(1)
         m.error = error_base + reason
         ask_for_error(m, UNREACHABLE, HOST_PROHIBITED if prohibited else HOST_UNREACHABLE, 0)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyvpp.buffers import FLOW_HASH
+from pyvpp.testing import Packet, run_kernel
+from pyvpp_nodes.fib.tables import LB_RECEIVE, Kind
+from pyvpp_nodes.ip4.lookup import ip4_lookup
+from tests.graph_nodes.forwarding import Fib, frames, interface_table, ip4, node_of, udp
+from tests.graph_nodes.ip4.test_flow_hash import flow
+
+FIB = Fib()
+FIB.to("10.0.0.0/8", Kind.REWRITE, 1)
+FIB.to("10.1.0.0/16", Kind.REWRITE, 2)
+FIB.to("10.1.2.0/24", Kind.GLEAN, 2)
+FIB.to("10.1.2.1/32", Kind.LOCAL, 2)
+FIB.to("10.1.2.2/32", Kind.REWRITE, 2)
+PATHS = [FIB.adjacency(Kind.REWRITE, n) for n in (1, 2, 3, 1)]
+MANY = FIB.balance(*PATHS)
+FIB.route("192.0.2.0/24", MANY)
+FIB.to("198.51.100.0/25", Kind.MIDCHAIN, 3)
+DESTINATIONS = ["10.1.2.1", "10.1.2.2", "10.1.2.3", "10.1.3.1", "10.9.9.9", "192.0.2.77", "198.51.100.127", "198.51.100.128", "8.8.8.8"]
+PACKETS = st.builds(
+    lambda destination, port, protocol: ip4(udp(source_port=port), destination=destination, protocol=protocol),
+    st.sampled_from(DESTINATIONS), st.integers(0, 0xFFFF), st.sampled_from([1, 6, 17]),
+)  # fmt: skip
+
+
+def tables():
+    return {**FIB.tables, "interfaces": interface_table()}
+
+
+def reference(data: bytes) -> tuple[int, int, int]:
+    """Load balance, next and adjacency of a packet."""
+    route = FIB.lookup(data[16:20])
+    if route == MANY:
+        adjacency = PATHS[flow(data) % len(PATHS)]
+        return route, node_of(Kind.REWRITE), adjacency
+    record = FIB.load_balances[route]
+    return route, int(record["next"]), int(record["adj"])
+
+
+@given(frames(PACKETS))
+def test_mixed_frames(packets):
+    result = run_kernel(ip4_lookup, [Packet(data, rx=1 + i % 3) for i, data in enumerate(packets)], tables())
+    expected = [reference(data) for data in packets]
+    assert result.nexts == [next_ for _, next_, _ in expected]
+    assert [int(m["adj"]) for m in result.meta] == [adjacency for _, _, adjacency in expected]
+    assert result.packets == packets
+    counted = result.tables["route_counters"]
+    for route in range(16):
+        mine = [data for data, (found, _, _) in zip(packets, expected, strict=True) if found == route]
+        assert (int(counted["packets"][route]), int(counted["bytes"][route])) == (len(mine), sum(map(len, mine)))
+
+
+def test_the_hash_is_kept_for_those_behind():
+    data = ip4(udp(), destination="192.0.2.1")
+    m = run_kernel(ip4_lookup, [Packet(data)], tables()).meta[0]
+    assert m["flags"] & FLOW_HASH
+    assert int(m["flow_hash"]) == flow(data)
+
+
+def test_each_interface_has_its_table():
+    roots = np.concatenate([FIB.roots, FIB.roots])
+    roots[1 << 16 :] = 1
+    mine = {**tables(), "ip4_fib_roots": roots, "interfaces": interface_table({2: {"fib_index": 1}})}
+    packets = [Packet(ip4(destination="10.9.9.9"), rx=rx) for rx in (1, 2)]
+    assert run_kernel(ip4_lookup, packets, mine).nexts == [node_of(Kind.REWRITE), node_of(Kind.DROP)]
+
+
+@pytest.mark.slow
+def test_every_host_of_a_sixteen():
+    """All 65,536 addresses below 10.1: the three levels of the trie."""
+    for start in range(0, 1 << 16, 1 << 13):
+        packets = [ip4(destination=f"10.1.{n >> 8}.{n & 255}") for n in range(start, start + (1 << 13), 3)]
+        result = run_kernel(ip4_lookup, [Packet(data) for data in packets], tables())
+        assert result.nexts == [reference(data)[1] for data in packets]
+
+
+def test_our_own_addresses_are_marked():
+    assert FIB.load_balances["flags"][FIB.lookup(bytes([10, 1, 2, 1]))] == LB_RECEIVE
