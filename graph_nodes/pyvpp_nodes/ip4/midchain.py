@@ -28,6 +28,7 @@ class Next(IntEnum):
     ICMP_ERROR = 1
     FRAG = 2
     TUNNEL_OUTPUT = 3
+    GSO = 4
 
 
 class Counter(NodeCounter):
@@ -53,6 +54,7 @@ def format_trace(record: TraceRecord) -> list[str]:
         Next.ICMP_ERROR: "ip4-icmp-error",
         Next.FRAG: "ip4-frag",
         Next.TUNNEL_OUTPUT: "tunnel-output",
+        Next.GSO: "gso-ip4",
     },
     counters=Counter,
     trace=format_trace,
@@ -74,7 +76,9 @@ def ip4_midchain(
         ip = int64(m.cur)
         adjacency = adjacencies[m.adj]
         decision = verdict(heap, m, ip, int64(adjacency.mtu))
-        if decision == FORWARD:
+        if decision == FORWARD and m.gso_type:
+            nexts[i] = Next.GSO  # comes back in segments
+        elif decision == FORWARD:
             if m.flags & LOCALLY_ORIGINATED == 0:
                 decrement_ttl(heap, ip)
             tx = int64(adjacency.sw_if_index)
