@@ -15,9 +15,9 @@ from enum import IntEnum
 import numpy as np
 from numba import int64, uint64
 
-from pyvpp.buffers import HEADROOM, NO_BUFFER, emit_to, give_back, slot_start
+from pyvpp.buffers import HEADROOM, NO_BUFFER, give_back, slot_start
 from pyvpp.jit import inline, jit
-from pyvpp.node import FREE, NodeCounter, Severity, node
+from pyvpp.node import FREE, NodeCounter, Severity, emit_to, node
 from pyvpp.tables import Table
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""gso-ip4: segment in software what no device will, a large packet on its way into a tunnel that carries bare IP.
+
+Linux hands over TCP and UDP packets of up to 64 KiB with the size of the segments they stand for. Inside a tunnel a
+device would not find them, so ip4-midchain and vxlan4-encap send them here first. `m.cur` is at the IP header. The segments go back to
+where the packet came from, which is told by its adjacency: a midchain's to ip4-midchain, others to vxlan4-encap.
+
+Dropped and counted: headers that are not those of a GSO packet, and what finds no buffer (its earlier segments are on their way; TCP
+sends the rest again).
+"""
+
+from enum import IntEnum
+
+from numba import int64, uint64
+
+from pyvpp.jit import jit
+from pyvpp.node import FREE, NodeCounter, Severity, node
+from pyvpp.typing import U8, U16, U32, U64, Records
+from pyvpp_nodes.fib.tables import Kind
+from pyvpp_nodes.gso.segment import DONE, segment
+
+MIDCHAIN = int(Kind.MIDCHAIN)
+
+
+class Next(IntEnum):
+    DROP = 0
+    MIDCHAIN = 1
+    VXLAN_ENCAP = 2
+
+
+class Counter(NodeCounter):
+    SEGMENTED = 0, "packets segmented", Severity.INFO
+    MALFORMED = 1, "malformed packet"
+    MEMORY = 2, "could not allocate buffer"
+    SEGMENTS = 3, "segments sent", Severity.INFO
+
+
+@node(
+    name="gso-ip4",
+    next={Next.DROP: "error-drop", Next.MIDCHAIN: "ip4-midchain", Next.VXLAN_ENCAP: "vxlan4-encap"},
+    counters=Counter,
+)
+@jit
+def gso_ip4(
+    heap: U8,
+    meta: Records,
+    frame: U32,
+    nexts: U16,
+    counters: U64,
+    pool: U32,
+    emit: U32,
+    error_base: int,
+    adjacencies: Records,
+) -> None:
+    for i, b in enumerate(frame):
+        m = meta[b]
+        to = int64(Next.MIDCHAIN) if adjacencies[m.adj].kind == MIDCHAIN else int64(Next.VXLAN_ENCAP)
+        sent, result = segment(heap, meta, b, int64(m.cur), pool, emit, to)
+        counters[Counter.SEGMENTS] += uint64(sent)
+        counters[result] += uint64(1)
+        nexts[i] = FREE
+        if result != DONE:
+            m.error = error_base + result
+            nexts[i] = Next.DROP

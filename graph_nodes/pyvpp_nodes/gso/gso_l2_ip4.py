@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""gso-l2-ip4: segment in software a large packet in an Ethernet frame on its way into a VXLAN tunnel.
+
+What gso-ip4 is to bare IP: `m.cur` is at the Ethernet header, behind whose VLAN tags comes IPv4 or IPv6. The segments, each with a copy of
+the Ethernet header, go back to vxlan4-encap.
+
+Dropped and counted: headers that are not those of a GSO packet, and what finds no buffer.
+"""
+
+from enum import IntEnum
+
+from numba import int64, uint64
+
+from pyvpp.jit import inline, jit
+from pyvpp.node import FREE, NodeCounter, Severity, node
+from pyvpp.typing import U8, U16, U32, U64, Record, Records
+from pyvpp.wire import be16
+from pyvpp_nodes.ethernet.header import HEADER_BYTES, is_vlan
+from pyvpp_nodes.gso.segment import DONE, segment
+
+
+class Next(IntEnum):
+    DROP = 0
+    VXLAN_ENCAP = 1
+
+
+class Counter(NodeCounter):
+    SEGMENTED = 0, "packets segmented", Severity.INFO
+    MALFORMED = 1, "malformed packet"
+    MEMORY = 2, "could not allocate buffer"
+    SEGMENTS = 3, "segments sent", Severity.INFO
+
+
+@inline
+def ip_behind(heap: U8, m: Record) -> int:
+    """The IP header behind at most two VLAN tags."""
+    at = int64(m.cur) + HEADER_BYTES
+    end = int64(m.cur) + int64(m.len)
+    for _ in range(2):
+        if at + 4 <= end and is_vlan(be16(heap, at - 2)):
+            at += 4
+    return at
+
+
+@node(
+    name="gso-l2-ip4",
+    next={Next.DROP: "error-drop", Next.VXLAN_ENCAP: "vxlan4-encap"},
+    counters=Counter,
+)
+@jit
+def gso_l2_ip4(
+    heap: U8, meta: Records, frame: U32, nexts: U16, counters: U64, pool: U32, emit: U32, error_base: int
+) -> None:
+    for i, b in enumerate(frame):
+        m = meta[b]
+        sent, result = segment(heap, meta, b, ip_behind(heap, m), pool, emit, int64(Next.VXLAN_ENCAP))
+        counters[Counter.SEGMENTS] += uint64(sent)
+        counters[result] += uint64(1)
+        nexts[i] = FREE
+        if result != DONE:
+            m.error = error_base + result
+            nexts[i] = Next.DROP
