@@ -6,7 +6,15 @@ Node packages put their own lines around these. Bytes that end too early give fe
 
 from collections.abc import Sequence
 
-ETHERTYPES = {0x0800: "IP4", 0x0806: "ARP", 0x86DD: "IP6", 0x8100: "VLAN", 0x88A8: "DOT1AD", 0x8847: "MPLS", 0x88CC: "802_1_LLDP"}
+ETHERTYPES = {
+    0x0800: "IP4",
+    0x0806: "ARP",
+    0x86DD: "IP6",
+    0x8100: "VLAN",
+    0x88A8: "DOT1AD",
+    0x8847: "MPLS",
+    0x88CC: "802_1_LLDP",
+}
 VLAN_TYPES = (0x8100, 0x88A8)
 PROTOCOLS = {
     0: "IP6_HOP_BY_HOP_OPTIONS", 1: "ICMP", 2: "IGMP", 4: "IP_IN_IP", 6: "TCP", 17: "UDP", 41: "IPV6", 47: "GRE",
@@ -14,12 +22,13 @@ PROTOCOLS = {
 }  # fmt: skip
 ECN = ("NON_ECN", "ECT_1", "ECT_0", "CE")
 DSCP = {
-    0: "CS0", 8: "CS1", 10: "AF11", 12: "AF12", 14: "AF13", 16: "CS2", 18: "AF21", 20: "AF22", 22: "AF23", 24: "CS3", 26: "AF31",
-    28: "AF32", 30: "AF33", 32: "CS4", 34: "AF41", 36: "AF42", 38: "AF43", 40: "CS5", 46: "EF", 48: "CS6", 56: "CS7",
+    0: "CS0", 8: "CS1", 10: "AF11", 12: "AF12", 14: "AF13", 16: "CS2", 18: "AF21", 20: "AF22", 22: "AF23", 24: "CS3",
+    26: "AF31", 28: "AF32", 30: "AF33", 32: "CS4", 34: "AF41", 36: "AF42", 38: "AF43", 40: "CS5", 46: "EF", 48: "CS6", 56: "CS7",
 }  # fmt: skip
 ICMP_TYPES = {
-    0: "echo_reply", 3: "destination_unreachable", 4: "source_quench", 5: "redirect", 8: "echo_request", 9: "router_advertisement",
-    10: "router_solicitation", 11: "time_exceeded", 12: "parameter_problem", 13: "timestamp_request", 14: "timestamp_reply",
+    0: "echo_reply", 3: "destination_unreachable", 4: "source_quench", 5: "redirect", 8: "echo_request",
+    9: "router_advertisement", 10: "router_solicitation", 11: "time_exceeded", 12: "parameter_problem",
+    13: "timestamp_request", 14: "timestamp_reply",
 }  # fmt: skip
 ICMP_CODES = {
     (3, 0): "destination_unreachable_net", (3, 1): "destination_unreachable_host", (3, 2): "protocol_unreachable",
@@ -107,7 +116,9 @@ def format_ip4(packet: bytes) -> list[str]:
     fragment += f", offset {offset}" if offset else ""
     names = ((0x2000, "MORE_FRAGMENTS"), (0x4000, "DONT_FRAGMENT"), (0x8000, "CONGESTION"))
     fragment += ", flags " + "".join(name for bit, name in names if flags & bit) if flags else ""
-    lines = [f"{PROTOCOLS.get(protocol, f'unknown {protocol}')}: {ip4_text(packet[12:16])} -> {ip4_text(packet[16:20])}"]
+    lines = [
+        f"{PROTOCOLS.get(protocol, f'unknown {protocol}')}: {ip4_text(packet[12:16])} -> {ip4_text(packet[16:20])}"
+    ]
     lines += indented([f"version 4, header length {header_bytes}"]) if header_bytes != 20 else []
     wrong = f" (should be 0x{should:04x})" if (checksum - should) % 0xFFFF else ""
     lines += indented(
