@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pyvpp.linux import netns
-from pyvpp.tables import Table
+from pyvpp.tables import Table, record_dtype
 
 RX_SLOT_BYTES = 69632  # 17 pages: 64 KiB, headers, TPACKET_V2's own header
 TX_SLOT_BYTES = 4096
@@ -43,23 +43,20 @@ STATUS_VLAN_TPID_VALID = 0x40
 STATUS_AVAILABLE = 0
 STATUS_SEND_REQUEST = 1
 
-AF_PACKET_RING = np.dtype(
-    (
-        np.record,
-        [
-            ("rx", "<i8"),  # heap offset of the receive ring
-            ("tx", "<i8"),  # heap offset of the transmit ring
-            ("fd", "<i4"),  # the socket of the rings
-            ("send_fd", "<i4"),  # the socket without rings
-            ("rx_slots", "<u4"),  # 0: this interface is none of ours
-            ("rx_slot_bytes", "<u4"),
-            ("rx_next", "<u4"),
-            ("tx_slots", "<u4"),
-            ("tx_slot_bytes", "<u4"),
-            ("tx_next", "<u4"),
-            ("idle", "<u4"),  # calls of the input kernel that found nothing
-        ],
-    )
+AF_PACKET_RING = record_dtype(
+    [
+        ("rx", "<i8"),  # heap offset of the receive ring
+        ("tx", "<i8"),  # heap offset of the transmit ring
+        ("fd", "<i4"),  # the socket of the rings
+        ("send_fd", "<i4"),  # the socket without rings
+        ("rx_slots", "<u4"),  # 0: this interface is none of ours
+        ("rx_slot_bytes", "<u4"),
+        ("rx_next", "<u4"),
+        ("tx_slots", "<u4"),
+        ("tx_slot_bytes", "<u4"),
+        ("tx_next", "<u4"),
+        ("idle", "<u4"),  # calls of the input kernel that found nothing
+    ]
 )
 AF_PACKET_RINGS = Table("af_packet_rings", dtype=AF_PACKET_RING, capacity=256)  # row: sw_if_index
 

@@ -25,20 +25,17 @@ import numpy as np
 
 from pyvpp.errors import OperatorError
 from pyvpp.linux import netns, tap_link
-from pyvpp.tables import Table
+from pyvpp.tables import Table, record_dtype
 
 T = TypeVar("T")
 
-TAP = np.dtype(
-    (
-        np.record,
-        [
-            ("fd", "<i4"),
-            ("open", "u1"),  # 0: this interface is none of ours
-            ("layer3", "u1"),  # 1: a TUN, packets begin with the IP header
-            ("pad", "<u2"),
-        ],
-    )
+TAP = record_dtype(
+    [
+        ("fd", "<i4"),
+        ("open", "u1"),  # 0: this interface is none of ours
+        ("layer3", "u1"),  # 1: a TUN, packets begin with the IP header
+        ("pad", "<u2"),
+    ]
 )
 TAPS = Table("taps", dtype=TAP, capacity=256)  # row: sw_if_index
 

@@ -8,7 +8,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from pyvpp.tables import Table
+from pyvpp.tables import Table, record_dtype
 
 PLY = 256
 ROOT = 1 << 16
@@ -45,41 +45,35 @@ NODE_OF_KIND = {
 LB_PASS_THROUGH = 1
 LB_RECEIVE = 2
 
-LOAD_BALANCE = np.dtype(
-    (
-        np.record,
-        [
-            ("n_buckets", np.uint16),  # a power of two
-            ("next", np.uint16),  # the only bucket's, when there is one
-            ("adj", np.uint32),
-            ("buckets", np.uint32),  # first in lb_buckets, when there are several
-            ("flow_hash", np.uint16),  # which fields are hashed
-            ("flags", np.uint16),
-        ],
-    )
+LOAD_BALANCE = record_dtype(
+    [
+        ("n_buckets", np.uint16),  # a power of two
+        ("next", np.uint16),  # the only bucket's, when there is one
+        ("adj", np.uint32),
+        ("buckets", np.uint32),  # first in lb_buckets, when there are several
+        ("flow_hash", np.uint16),  # which fields are hashed
+        ("flags", np.uint16),
+    ]
 )
-BUCKET = np.dtype((np.record, [("next", np.uint16), ("pad", np.uint16), ("adj", np.uint32)]))
+BUCKET = record_dtype([("next", np.uint16), ("pad", np.uint16), ("adj", np.uint32)])
 
 # A cache line of what forwarding reads, then a line for the slow path.
-ADJACENCY = np.dtype(
-    (
-        np.record,
-        [
-            ("sw_if_index", np.uint32),
-            ("next", np.uint16),  # rewrite: X-output; midchain: same as stacked_next
-            ("kind", np.uint8),
-            ("rewrite_bytes", np.uint8),
-            ("mtu", np.uint32),
-            ("address", np.uint32),  # next hop; glean: the prefix; local: the address
-            ("adj", np.uint32),  # midchain: what it is stacked on, to be m.adj
-            ("stacked_next", np.uint16),
-            ("flags", np.uint16),
-            ("rewrite", np.uint8, (REWRITE_MAX,)),
-            ("source", np.uint32),  # glean: the connected address, for ARP requests
-            ("prefix_length", np.uint8),
-            ("pad", np.uint8, (59,)),
-        ],
-    )
+ADJACENCY = record_dtype(
+    [
+        ("sw_if_index", np.uint32),
+        ("next", np.uint16),  # rewrite: X-output; midchain: same as stacked_next
+        ("kind", np.uint8),
+        ("rewrite_bytes", np.uint8),
+        ("mtu", np.uint32),
+        ("address", np.uint32),  # next hop; glean: the prefix; local: the address
+        ("adj", np.uint32),  # midchain: what it is stacked on, to be m.adj
+        ("stacked_next", np.uint16),
+        ("flags", np.uint16),
+        ("rewrite", np.uint8, (REWRITE_MAX,)),
+        ("source", np.uint32),  # glean: the connected address, for ARP requests
+        ("prefix_length", np.uint8),
+        ("pad", np.uint8, (59,)),
+    ]
 )
 assert (LOAD_BALANCE.itemsize, BUCKET.itemsize, ADJACENCY.itemsize) == (16, 8, 128)
 

@@ -4,6 +4,8 @@
 from typing import Any
 
 import numpy as np
+
+from pyvpp.tables import record_dtype
 import pytest
 
 from pyvpp_nodes.fib.adjacency import ADMIN_UP, LINK_UP, P2P, UPLINK, Link
@@ -49,7 +51,7 @@ class PlainTable:
         return total
 
 
-COUNTER = np.dtype((np.record, [("packets", np.uint64), ("bytes", np.uint64)]))
+COUNTER = record_dtype([("packets", np.uint64), ("bytes", np.uint64)])
 
 
 def plain_tables(capacity: int | None = None) -> dict[str, PlainTable]:

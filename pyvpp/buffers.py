@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Buffers: one flat heap without chains, a 64-byte metadata record for each buffer, and the free lists of a worker.
+
+A buffer's index is a row of `meta`. Indices below LARGE_BUFFERS have slots for 64 KiB GSO packets, all others small
+slots; index 0 is never used. Offsets in metadata are absolute, so a kernel never asks which kind a buffer is. The last
+buffer given back is the first taken again: its lines are still in the cache, which is worth more than hugepages.
+"""
+
+import ctypes
+import logging
+import mmap
+from typing import Any
+
+import numpy as np
+from numba import uint32
+
+from pyvpp.jit import inline
+from pyvpp.tables import record_dtype
+from pyvpp.typing import U8, U32, Records
+
+log = logging.getLogger(__name__)
+
+HEADROOM = 192
+SMALL_SLOT = 2304
+LARGE_SLOT = 69632  # 17 pages: 64 KiB, an Ethernet header, headroom
+SMALL_ROOM = SMALL_SLOT - HEADROOM
+LARGE_ROOM = LARGE_SLOT - HEADROOM
+LARGE_BUFFERS = 512
+SMALL_START = LARGE_BUFFERS * LARGE_SLOT
+NO_BUFFER = 0
+
+TRACED = 1
+CSUM_PARTIAL = 2
+CSUM_VALID = 4
+LOCALLY_ORIGINATED = 8
+L2_VALID = 16
+FLOW_HASH = 32
+
+BUFFER = record_dtype(
+    [
+        ("cur", np.int64),  # absolute heap offset of the current header
+        ("len", np.uint32),  # bytes from cur
+        ("flags", np.uint32),
+        ("l2", np.uint32),  # absolute heap offsets of the headers
+        ("l3", np.uint32),
+        ("l4", np.uint32),
+        ("rx", np.uint32),  # sw_if_index
+        ("tx", np.uint32),
+        ("adj", np.uint32),
+        ("flow_hash", np.uint32),
+        ("csum_start", np.uint32),  # absolute heap offset, with CSUM_PARTIAL
+        ("gso_size", np.uint16),
+        ("csum_offset", np.uint16),
+        ("error", np.uint16),
+        ("gso_type", np.uint8),  # as in virtio_net_hdr
+        ("ref", np.uint8),
+        ("feature", np.uint32),  # position in feature_chains
+        ("trace", np.uint32),  # number of the packet in the trace
+    ]
+)
+assert BUFFER.itemsize == 64
+
+POOL_SMALL, POOL_LARGE, POOL_LARGE_START, POOL_ENTRIES = 0, 1, 2, 3
+
+
+@inline
+def slot_start(b: int) -> int:
+    """Absolute heap offset of the buffer's slot; its packet usually starts HEADROOM further."""
+    if b < LARGE_BUFFERS:
+        return b * LARGE_SLOT
+    return SMALL_START + (b - LARGE_BUFFERS) * SMALL_SLOT
+
+
+@inline
+def take_small(pool: U32) -> int:
+    """The small buffer given back last, or NO_BUFFER."""
+    n = int(pool[POOL_SMALL])
+    if n == 0:
+        return NO_BUFFER
+    pool[POOL_SMALL] = uint32(n - 1)
+    return int(pool[POOL_ENTRIES + n - 1])
+
+
+@inline
+def take_large(pool: U32) -> int:
+    """The large buffer given back last, or NO_BUFFER."""
+    n = int(pool[POOL_LARGE])
+    if n == 0:
+        return NO_BUFFER
+    pool[POOL_LARGE] = uint32(n - 1)
+    return int(pool[int(pool[POOL_LARGE_START]) + n - 1])
+
+
+@inline
+def give_back(pool: U32, b: int) -> None:
+    """Puts a buffer on top of its free list."""
+    if b < LARGE_BUFFERS:
+        n = int(pool[POOL_LARGE])
+        pool[int(pool[POOL_LARGE_START]) + n] = uint32(b)
+        pool[POOL_LARGE] = uint32(n + 1)
+    else:
+        n = int(pool[POOL_SMALL])
+        pool[POOL_ENTRIES + n] = uint32(b)
+        pool[POOL_SMALL] = uint32(n + 1)
+
+
+@inline
+def emit_to(emit: U32, b: int, next_: int) -> bool:
+    """Sends an extra packet, one that was not in the frame, to a next of this node; False when `emit` is full."""
+    n = int(emit[0])
+    if 2 * n + 2 >= len(emit):
+        return False
+    emit[1 + 2 * n] = uint32(b)
+    emit[2 + 2 * n] = uint32(next_)
+    emit[0] = uint32(n + 1)
+    return True
+
+
+EMIT_PACKETS = 4096
+
+
+class Heap:
+    """The memory of all packets: slots first, then a reserved range into which drivers map their rings.
+
+    `array` is the whole range as bytes, `address` where it begins. `pages` says what it is made of.
+    """
+
+    _RESERVED = 8 << 30
+    _MAP_FIXED, _MAP_NORESERVE, _MAP_HUGETLB, _PROT_NONE = 0x10, 0x4000, 0x40000, 0
+
+    def __init__(self, small_buffers: int, hugepages: str = "auto") -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._mmap = libc.mmap
+        self._mmap.restype = ctypes.c_void_p
+        self._mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+        self._munmap = libc.munmap
+        self._munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+        huge = 2 << 20
+        self.slot_bytes = -(-(SMALL_START + small_buffers * SMALL_SLOT) // huge) * huge
+        anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        base = self._map(None, self._RESERVED + huge, self._PROT_NONE, anonymous | self._MAP_NORESERVE, -1)
+        self._base = base
+        self.address = -(-base // huge) * huge
+        self.pages = self._map_slots(anonymous, hugepages)
+        self._next_ring = self.slot_bytes
+        self._free_rings: dict[int, list[int]] = {}
+        self.array: U8 = np.ctypeslib.as_array((ctypes.c_uint8 * self._RESERVED).from_address(self.address))
+
+    def _map(self, address: int | None, length: int, protection: int, flags: int, fd: int) -> int:
+        result = self._mmap(address, length, protection, flags, fd, 0)
+        if result is None or result == ctypes.c_void_p(-1).value:
+            code = ctypes.get_errno()
+            raise OSError(code, f"mmap of {length} bytes failed: {__import__('os').strerror(code)}")
+        return int(result)
+
+    def _map_slots(self, anonymous: int, hugepages: str) -> str:
+        access = mmap.PROT_READ | mmap.PROT_WRITE
+        if hugepages != "off":
+            try:
+                flags = anonymous | self._MAP_FIXED | self._MAP_HUGETLB
+                self._map(self.address, self.slot_bytes, access, flags, -1)
+                return "2 MB hugepages"
+            except OSError as error:
+                log.info("no hugepages for the heap (%s): ordinary pages are used", error)
+        self._map(self.address, self.slot_bytes, access, anonymous | self._MAP_FIXED | self._MAP_NORESERVE, -1)
+        return "ordinary pages"
+
+    def map_ring(self, fd: int, length: int) -> int:
+        """Maps a file's memory (a packet socket's rings) into the heap; returns its heap offset.
+
+        Raises OSError. Freed by `unmap_ring`.
+        """
+        length = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
+        free = self._free_rings.get(length)
+        offset = free.pop() if free else self._next_ring
+        if offset + length > self._RESERVED:
+            raise OSError(12, "no room for another ring in the heap's address range")
+        access = mmap.PROT_READ | mmap.PROT_WRITE
+        self._map(self.address + offset, length, access, mmap.MAP_SHARED | self._MAP_FIXED, fd)
+        if offset == self._next_ring:
+            self._next_ring += length
+        return offset
+
+    def unmap_ring(self, offset: int, length: int) -> None:
+        """Gives a ring's memory back; the range can be mapped anew."""
+        length = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | self._MAP_NORESERVE | self._MAP_FIXED
+        self._map(self.address + offset, length, self._PROT_NONE, flags, -1)
+        self._free_rings.setdefault(length, []).append(offset)
+
+    def close(self) -> None:
+        """Unmaps everything; `array` must not be touched afterwards."""
+        if self._base:
+            self._munmap(self._base, self._RESERVED + (2 << 20))
+            self._base = 0
+
+
+class Buffers:
+    """Heap, metadata and the workers' pools: `small` small buffers in all, shared out evenly."""
+
+    def __init__(self, small: int = 16384, workers: int = 1, hugepages: str = "auto", heap: Any = None) -> None:
+        self.heap = heap or Heap(small, hugepages)
+        self.small = small
+        total = LARGE_BUFFERS + small
+        room = np.zeros((total + 1) * 64, np.uint8)
+        self.meta: Records = room[-room.ctypes.data % 64 :][: total * 64].view(BUFFER)
+        self.pools: list[U32] = []
+        for worker in range(workers):
+            pool = np.zeros(POOL_ENTRIES + small + LARGE_BUFFERS, np.uint32)
+            pool[POOL_LARGE_START] = POOL_ENTRIES + small
+            mine = np.arange(total - 1 - worker, LARGE_BUFFERS - 1, -workers, dtype=np.uint32)
+            large = np.arange(LARGE_BUFFERS - 1 - worker, NO_BUFFER, -workers, dtype=np.uint32)
+            pool[POOL_ENTRIES : POOL_ENTRIES + len(mine)] = mine
+            pool[POOL_ENTRIES + small : POOL_ENTRIES + small + len(large)] = large
+            pool[POOL_SMALL], pool[POOL_LARGE] = len(mine), len(large)
+            self.pools.append(pool)
+
+    @property
+    def total(self) -> int:
+        """How many buffers there are, small and large."""
+        return self.small + LARGE_BUFFERS - 1
+
+    @property
+    def free(self) -> int:
+        """How many of them are free at this moment."""
+        return sum(int(pool[POOL_SMALL]) + int(pool[POOL_LARGE]) for pool in self.pools)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Feature arcs: nodes that an interface's packets pass on their way from one node to the next.
+
+An arc's table, `<name>_arc` by sw_if_index, holds 0 where nothing is enabled, else where the interface's chain begins
+in `feature_chains`: the feature nodes in order, then the arc's last node.
+"""
+
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import uint32
+
+from pyvpp.jit import inline
+from pyvpp.tables import Table
+from pyvpp.typing import U16, Record
+
+if TYPE_CHECKING:
+    from pyvpp.engine import Engine
+
+FEATURE_CHAINS = Table("feature_chains", np.uint16, 1024)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Says on which arc a node can be enabled, and before and after which others it runs."""
+
+    arc: str
+    runs_before: tuple[str, ...] = ()
+    runs_after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FeatureArc:
+    """Declares an arc; it ends at `last`."""
+
+    name: str
+    last: str
+
+    @property
+    def table(self) -> Table:
+        """The arc's own table, by sw_if_index."""
+        return _arc_table(self.name)
+
+
+_arc_tables: dict[str, Table] = {}
+
+
+def _arc_table(name: str) -> Table:
+    return _arc_tables.setdefault(name, Table(name.replace("-", "_") + "_arc", np.uint32, 1024))
+
+
+@inline
+def enter_arc(feature_chains: U16, m: Record, start: int) -> int:
+    """The first feature's next value; `start` is what the arc's table holds for the interface, not 0."""
+    m.feature = uint32(start + 1)
+    return int(feature_chains[start])
+
+
+@inline
+def next_feature(feature_chains: U16, m: Record) -> int:
+    """The next value with which a feature node passes a packet on."""
+    at = int(m.feature)
+    m.feature = uint32(at + 1)
+    return int(feature_chains[at])
+
+
+class Features:
+    """Which features are enabled where: `engine.features`."""
+
+    def __init__(self, engine: "Engine", arcs: dict[str, FeatureArc], nodes: Any) -> None:
+        self._engine = engine
+        self.arcs = arcs
+        self.order = {name: self._sort(arc, nodes) for name, arc in arcs.items()}
+        self._enabled: dict[tuple[str, int], set[str]] = {}
+        self._chains: dict[tuple[int, ...], int] = {}
+        self._used = 1
+
+    @staticmethod
+    def _sort(arc: FeatureArc, nodes: Any) -> list[str]:
+        sorter: TopologicalSorter[str] = TopologicalSorter()
+        on_arc = {node.name: feature for node in nodes for feature in node.features if feature.arc == arc.name}
+        for name, feature in sorted(on_arc.items()):
+            sorter.add(name, *(other for other in feature.runs_after if other in on_arc))
+            for other in feature.runs_before:
+                if other in on_arc:
+                    sorter.add(other, name)
+        try:
+            return list(sorter.static_order())
+        except CycleError as error:
+            raise ValueError(f"features of arc {arc.name} run before each other in a circle: {error.args[1]}") from None
+
+    def enabled(self, arc: str, sw_if_index: int) -> list[str]:
+        """The features that are on, in the order they run."""
+        on = self._enabled.get((arc, sw_if_index), set())
+        return [name for name in self.order[arc] if name in on]
+
+    def enable(self, arc: str, node: str, sw_if_index: int, on: bool = True) -> None:
+        """Turns a feature on or off for an interface: one store, no worker stops.
+
+        Raises ValueError for an arc or a node that does not exist.
+        """
+        if arc not in self.arcs or node not in self.order[arc]:
+            raise ValueError(f"{node} is no feature of arc {arc}")
+        enabled = self._enabled.setdefault((arc, sw_if_index), set())
+        (enabled.add if on else enabled.discard)(node)
+        chain = self.enabled(arc, sw_if_index)
+        table = self._engine.tables[self.arcs[arc].table.name]
+        table.grow(sw_if_index + 1)
+        table.array[sw_if_index] = self._chain([*chain, self.arcs[arc].last]) if chain else 0
+
+    def _chain(self, names: list[str]) -> int:
+        values = tuple(self._engine.graph.to_node(name) for name in names)
+        if values not in self._chains:
+            table = self._engine.tables[FEATURE_CHAINS.name]
+            table.grow(self._used + len(values))
+            table.array[self._used : self._used + len(values)] = values
+            self._chains[values] = self._used
+            self._used += len(values)
+        return self._chains[values]

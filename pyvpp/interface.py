@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Interfaces: the row kernels see, and the object control code handles.
+
+`interfaces` holds one INTERFACE record by sw_if_index; counters are kept by each worker. Index 0 is `local0`, VPP's
+interface of nowhere. Events, each called with the Interface: "interface-created", "interface-deleted",
+"interface-state", "interface-mac", "interface-mtu"; the row is up to date before they fire.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyvpp.errors import OperatorError
+from pyvpp.node import TO_NODE
+from pyvpp.tables import COUNTER, Table, record_dtype
+
+if TYPE_CHECKING:
+    from pyvpp.engine import Engine
+
+ADMIN_UP = 1
+LINK_UP = 2
+P2P = 4
+UPLINK = 8
+HOST = 16
+DELETED = 32
+L2 = 64
+
+OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6, OFFLOAD_USO = 1, 2, 4, 8
+
+INTERFACE = record_dtype(
+    [
+        ("flags", np.uint32),
+        ("mtu", np.uint32),  # L3, bytes
+        ("output_next", np.uint16),  # TO_NODE | X-output
+        ("pad", np.uint16),
+        ("peer", np.uint32),  # sw_if_index of the cross-connect's or the uplink's partner
+        ("mac", np.uint64),  # 48 bits, as a big-endian number
+        ("fib_index", np.uint32),
+        ("offload", np.uint32),
+    ]
+)
+
+MAX_INTERFACES = 1024
+INTERFACES = Table("interfaces", INTERFACE, MAX_INTERFACES)
+INTERFACE_RX = Table("interface_rx", COUNTER, MAX_INTERFACES, per_worker=True)
+INTERFACE_TX = Table("interface_tx", COUNTER, MAX_INTERFACES, per_worker=True)
+INTERFACE_DROPS = Table("interface_drops", np.uint64, MAX_INTERFACES, per_worker=True)
+INTERFACE_PUNTS = Table("interface_punts", np.uint64, MAX_INTERFACES, per_worker=True)
+INTERFACE_IP4 = Table("interface_ip4", np.uint64, MAX_INTERFACES, per_worker=True)
+TABLES = (INTERFACES, INTERFACE_RX, INTERFACE_TX, INTERFACE_DROPS, INTERFACE_PUNTS, INTERFACE_IP4)
+COUNTERS = tuple(table.name for table in TABLES[1:])
+
+
+@dataclass(eq=False)
+class Interface:
+    """One interface as control code sees it; change it through `Interfaces`, which keeps the row in step."""
+
+    sw_if_index: int
+    name: str
+    kind: str
+    mac: bytes
+    mtu: int
+    flags: int
+    nodes: list[int] = field(default_factory=list)
+    device: Any = None
+    on_delete: list[Callable[[], None]] = field(default_factory=list)
+    output: int = 0
+
+    @property
+    def admin_up(self) -> bool:
+        return bool(self.flags & ADMIN_UP)
+
+    @property
+    def link_up(self) -> bool:
+        return bool(self.flags & LINK_UP)
+
+    @property
+    def p2p(self) -> bool:
+        """No Ethernet: bare IP packets, one neighbor that needs no address."""
+        return bool(self.flags & P2P)
+
+
+class Interfaces:
+    """All interfaces of an engine."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._by_index: dict[int, Interface] = {}
+        self._by_name: dict[str, Interface] = {}
+        self._free: list[int] = []
+        self.create("local0", kind="local", mtu=0, admin_up=False, link_up=False)
+
+    def __iter__(self) -> Iterator[Interface]:
+        return iter([self._by_index[index] for index in sorted(self._by_index)])
+
+    def __len__(self) -> int:
+        return len(self._by_index)
+
+    def __getitem__(self, sw_if_index: int) -> Interface:
+        return self._by_index[sw_if_index]
+
+    def get(self, sw_if_index: int) -> Interface | None:
+        return self._by_index.get(sw_if_index)
+
+    def by_name(self, name: str) -> Interface | None:
+        """The interface of that name, or None."""
+        return self._by_name.get(name)
+
+    @property
+    def array(self) -> Any:
+        return self._engine.tables[INTERFACES.name].array
+
+    def free_name(self, prefix: str, instance: int | None = None) -> str:
+        """`prefix` and the lowest free number, or the given one. Raises OperatorError when that is taken."""
+        if instance is not None:
+            if f"{prefix}{instance}" in self._by_name:
+                raise OperatorError(f"instance {instance}: interface {prefix}{instance} exists already")
+            return f"{prefix}{instance}"
+        number = 0
+        while f"{prefix}{number}" in self._by_name:
+            number += 1
+        return f"{prefix}{number}"
+
+    def create(
+        self,
+        name: str,
+        kind: str,
+        mac: bytes = bytes(6),
+        mtu: int = 9000,
+        flags: int = 0,
+        admin_up: bool = True,
+        link_up: bool = True,
+        output: str | None = None,
+        tx: str | None = None,
+        device: Any = None,
+    ) -> Interface:
+        """Makes an interface with nodes `<name>-output` (of template `output`) and `<name>-tx` (of template `tx`).
+
+        Raises OperatorError when the name is taken.
+        """
+        if name in self._by_name:
+            raise OperatorError(f"interface {name} exists already")
+        index = self._free.pop(0) if self._free else len(self._by_index)
+        for table in TABLES:
+            self._engine.tables[table.name].grow(index + 1)
+        self.clear_counters(index)
+        flags |= (ADMIN_UP if admin_up else 0) | (LINK_UP if link_up else 0)
+        interface = Interface(index, name, kind, mac, mtu, flags, device=device)
+        self.array[index] = np.zeros((), INTERFACE)
+        graph = self._engine.graph
+        if tx:
+            interface.nodes.append(graph.instantiate(tx, f"{name}-tx", index))
+        if output:
+            interface.output = graph.instantiate(output, f"{name}-output", index, {"{interface}-tx": f"{name}-tx"})
+            interface.nodes.append(interface.output)
+            self.array["output_next"][index] = TO_NODE | interface.output
+        self._by_index[index] = self._by_name[name] = interface
+        self._write(interface)
+        self._engine.events.fire("interface-created", interface)
+        return interface
+
+    def delete(self, interface: Interface) -> None:
+        """Removes everything of the interface; its number is used again."""
+        interface.flags &= ~ADMIN_UP
+        self._write(interface)
+        self._engine.events.fire("interface-deleted", interface)
+        self.array["flags"][interface.sw_if_index] = DELETED
+        for undo in interface.on_delete:
+            with contextlib.suppress(OSError):
+                undo()
+        self._engine.graph.remove(interface.nodes)
+        del self._by_index[interface.sw_if_index], self._by_name[interface.name]
+        self._free.append(interface.sw_if_index)
+        self._free.sort()
+
+    def _write(self, interface: Interface) -> None:
+        row = self.array
+        row["mtu"][interface.sw_if_index] = interface.mtu
+        row["mac"][interface.sw_if_index] = int.from_bytes(interface.mac, "big")
+        row["flags"][interface.sw_if_index] = interface.flags
+
+    def set_flags(self, interface: Interface, flags: int, on: bool) -> None:
+        """Sets or clears flags; fires "interface-state" when something changed."""
+        new = interface.flags | flags if on else interface.flags & ~flags
+        if new != interface.flags:
+            interface.flags = new
+            self._write(interface)
+            self._engine.events.fire("interface-state", interface)
+
+    def set_admin(self, interface: Interface, up: bool) -> None:
+        self.set_flags(interface, ADMIN_UP, up)
+
+    def set_link(self, interface: Interface, up: bool) -> None:
+        self.set_flags(interface, LINK_UP, up)
+
+    def set_mtu(self, interface: Interface, mtu: int) -> None:
+        if not 64 <= mtu <= 65535:
+            raise OperatorError(f"mtu {mtu}: must be from 64 to 65535")
+        interface.mtu = mtu
+        self._write(interface)
+        self._engine.events.fire("interface-mtu", interface)
+
+    def set_mac(self, interface: Interface, mac: bytes) -> None:
+        if len(mac) != 6 or mac[0] & 1 or mac == bytes(6):
+            raise OperatorError(f"mac address {mac.hex(':')}: must be a unicast address of 6 bytes")
+        interface.mac = mac
+        self._write(interface)
+        self._engine.events.fire("interface-mac", interface)
+
+    def set_peer(self, interface: Interface, peer: Interface | None) -> None:
+        """The partner of an uplink or of a cross-connect."""
+        self.array["peer"][interface.sw_if_index] = peer.sw_if_index if peer else 0
+
+    def clear_counters(self, index: int | None = None) -> None:
+        """Zeroes one interface's counters, or all."""
+        for name in COUNTERS:
+            for array in self._engine.tables[name].arrays:
+                array[slice(None) if index is None else slice(index, index + 1)] = 0

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a node is declared. `@node(...)` labels a kernel and registers nothing; the plugin loader collects the labels.
+
+A kernel fills `nexts[i]` for each packet of its frame: with a member of its `Next`, with `TO_NODE | index` of any node
+(an adjacency holds such values), with FREE when the packet is done, or with HELD when the kernel keeps the buffer.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import Any
+
+from pyvpp.features import Feature
+from pyvpp.jit import plain
+
+TO_NODE = 0x8000
+FREE = 0xFFFF
+HELD = 0xFFFE
+FRAME_SIZE = 256
+
+
+class Severity(Enum):
+    """How much a counter should worry its reader."""
+
+    ERROR = "error"
+    WARNING = "warn"
+    INFO = "info"
+
+
+class NodeCounter(IntEnum):
+    """A node's own counters: `BAD = 0, "bad ip4 checksum", Severity.ERROR`. Numbered from 0 without gaps."""
+
+    text: str
+    severity: Severity
+
+    def __new__(cls, value: int, text: str, severity: Severity = Severity.ERROR) -> "NodeCounter":
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.text = text
+        member.severity = severity
+        return member
+
+
+class Kind(Enum):
+    """INTERNAL: a kernel over a frame. INPUT: a kernel that makes frames. PYTHON: a function on the main thread."""
+
+    INTERNAL = "internal"
+    INPUT = "input"
+    PYTHON = "python"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A declared node. Called, it is its kernel."""
+
+    name: str
+    kernel: Callable[..., Any]
+    next: Mapping[int, str] = field(default_factory=dict)
+    counters: tuple[NodeCounter, ...] = ()
+    kind: Kind = Kind.INTERNAL
+    template: bool = False
+    features: tuple[Feature, ...] = ()
+    trace: Callable[[Any], list[str]] | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.kernel(*args, **kwargs)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names the kernel's parameters are bound by."""
+        return tuple(inspect.signature(plain(self.kernel)).parameters)
+
+    @property
+    def manual(self) -> str:
+        """The manual page: the docstring of the node's module."""
+        module = sys.modules.get(plain(self.kernel).__module__)
+        return inspect.cleandoc((module.__doc__ if module else None) or "")
+
+
+def node(
+    name: str,
+    next: Mapping[Any, str] | None = None,
+    counters: type[NodeCounter] | None = None,
+    kind: Kind = Kind.INTERNAL,
+    template: bool = False,
+    features: tuple[Feature, ...] = (),
+    trace: Callable[[Any], list[str]] | None = None,
+) -> Callable[[Callable[..., Any]], Node]:
+    """Declares the decorated kernel as a node; see the contract of kernels in HACKING.md.
+
+    Raises ValueError when the nexts or the counters are not numbered from 0 without gaps.
+    """
+    slots = {int(slot): target for slot, target in (next or {}).items()}
+    members = tuple(counters or ())
+    for what, numbers in (("nexts", sorted(slots)), ("counters", sorted(int(c) for c in members))):
+        if numbers != list(range(len(numbers))):
+            raise ValueError(f"node {name}: its {what} must be numbered from 0 without gaps, not {numbers}")
+
+    def declare(kernel: Callable[..., Any]) -> Node:
+        return Node(name, kernel, slots, members, kind, template, features, trace)
+
+    return declare

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables: the arrays that kernels read and control code writes.
+
+A `Table` is a declaration at module level; the plugin loader collects it, and a kernel has the table by naming a
+parameter after it. `engine.tables["adjacencies"]` is its instance: `.array` (read again after every `grow`, which
+moves it), or `.arrays[worker]` and `.sum()` of a table that each worker has for itself.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+class FieldRecord(np.record):
+    """A record whose fields win over NumPy's own attributes of the same name (`flags`)."""
+
+    @property
+    def flags(self) -> Any:  # type: ignore[override]
+        return self["flags"]
+
+    @flags.setter
+    def flags(self, value: int) -> None:
+        self["flags"] = value
+
+
+def record_dtype(fields: Any, align: bool = False) -> "np.dtype[Any]":
+    """A structured dtype whose records have their fields as attributes, in kernels and in Python."""
+    return np.dtype((FieldRecord, np.dtype(fields, align=align)))
+
+
+COUNTER = record_dtype([("packets", np.uint64), ("bytes", np.uint64)])
+
+
+@dataclass(frozen=True)
+class Table:
+    """Declares a table: its name (also the kernel parameter's), the dtype of an element, how many there are at first."""
+
+    name: str
+    dtype: Any
+    capacity: int
+    per_worker: bool = False
+
+
+class TableInstance:
+    """A declared table's arrays: one, or one for each worker. All zeros at first."""
+
+    def __init__(
+        self, table: Table, workers: int, barrier: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        self.table = table
+        self.dtype = np.dtype(table.dtype)
+        self._barrier = barrier
+        self.moved: Callable[[TableInstance], None] = lambda instance: None
+        self.arrays: list[Any] = [self._zeros(table.capacity) for _ in range(workers if table.per_worker else 1)]
+
+    def _zeros(self, n: int) -> Any:
+        """Starts on a cache line: a record of 64 bytes never straddles two."""
+        room = np.zeros(n * self.dtype.itemsize + 64, np.uint8)
+        start = -room.ctypes.data % 64
+        return room[start : start + n * self.dtype.itemsize].view(self.dtype)
+
+    @property
+    def array(self) -> Any:
+        return self.arrays[0]
+
+    def worker(self, index: int) -> Any:
+        return self.arrays[index if self.table.per_worker else 0]
+
+    def __len__(self) -> int:
+        return len(self.arrays[0])
+
+    def sum(self) -> Any:
+        """The workers' arrays added up, field by field."""
+        total = self.arrays[0].copy()
+        for array in self.arrays[1:]:
+            for field in self.dtype.names or (None,):
+                if field is None:
+                    total += array
+                else:
+                    total[field] += array[field]
+        return total
+
+    def grow(self, n: int) -> None:
+        """Makes room for at least `n` elements; what is there stays. Workers stop for the moment of the copy."""
+        size = len(self)
+        if n <= size:
+            return
+        while size < n:
+            size *= 2
+        larger = [self._zeros(size) for _ in self.arrays]
+        with self._barrier():
+            for new, old in zip(larger, self.arrays, strict=True):
+                new[: len(old)] = old
+            self._kept = self.arrays  # until the next growth: whoever read `.array` just now still has memory below it
+            self.arrays = larger
+            self.moved(self)
+
+
+class Tables(Mapping[str, TableInstance]):
+    """All tables of an engine by name."""
+
+    def __init__(
+        self,
+        declared: Iterable[Table],
+        workers: int = 1,
+        barrier: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._instances: dict[str, TableInstance] = {}
+        for table in declared:
+            existing = self._instances.get(table.name)
+            if existing and existing.table is not table:
+                raise ValueError(f"two tables are named {table.name}")
+            self._instances[table.name] = existing or TableInstance(table, workers, barrier)
+
+    def __getitem__(self, name: str) -> TableInstance:
+        return self._instances[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._instances)
+
+    def __len__(self) -> int:
+        return len(self._instances)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unaligned loads and stores on arrays of bytes, as they stand on the wire.
+
+`be16(heap, at)` loads two bytes, most significant first, and gives a plain int; `put_be16(heap, at, value)` stores.
+`be`/`le` and 16, 32, 64 for both. One machine instruction (and a swap): byte-wise loops cost two to four times as much.
+Under NUMBA_DISABLE_JIT=1, or called from Python, the same functions work on the array's bytes.
+With NUMBA_BOUNDSCHECK=1 an access outside the array raises IndexError.
+"""
+
+from typing import Any
+
+from numba import config, types
+from numba.extending import intrinsic
+
+from pyvpp.jit import COMPILED, inline
+from pyvpp.typing import U8
+
+
+def _python_load(size: int, order: Any) -> Any:
+    def load(array: U8, at: int) -> int:
+        if at < 0 or at + size > len(array):
+            raise IndexError(f"{size} bytes at {at} of {len(array)}")
+        return int.from_bytes(array[at : at + size].tobytes(), order)
+
+    return load
+
+
+def _python_store(size: int, order: Any) -> Any:
+    def store(array: U8, at: int, value: int) -> None:
+        if at < 0 or at + size > len(array):
+            raise IndexError(f"{size} bytes at {at} of {len(array)}")
+        mask = (1 << (8 * size)) - 1
+        array[at : at + size] = list((int(value) & mask).to_bytes(size, order))
+
+    return store
+
+
+def _python_copy(array: U8, to: int, source: int, n: int) -> None:
+    if n:
+        if min(to, source) < 0 or max(to, source) + n > len(array):
+            raise IndexError(f"copy of {n} bytes from {source} to {to} of {len(array)}")
+        array[to : to + n] = array[source : source + n].copy()
+
+
+if COMPILED:
+    from llvmlite import ir
+
+    def _address(context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
+        return builder.gep(context.make_array(array_type)(context, builder, array).data, [at])
+
+    def _load(bits: int, big_endian: bool) -> Any:
+        integer = ir.IntType(bits)
+        # 64 bits stay unsigned; narrower loads fit a signed 64-bit int, and mixing int64 with uint64 gives float64 in numba
+        result = types.uint64 if bits == 64 else types.int64
+
+        @intrinsic  # type: ignore[untyped-decorator]
+        def load(typing: Any, array: Any, at: Any) -> Any:
+            def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                pointer = builder.bitcast(
+                    _address(context, builder, signature.args[0], args[0], args[1]), integer.as_pointer()
+                )
+                value = builder.load(pointer, align=1)
+                value = builder.bswap(value) if big_endian else value
+                return value if bits == 64 else builder.zext(value, ir.IntType(64))
+
+            return result(array, types.int64), emit
+
+        return load
+
+    def _store(bits: int, big_endian: bool) -> Any:
+        integer = ir.IntType(bits)
+
+        @intrinsic  # type: ignore[untyped-decorator]
+        def store(typing: Any, array: Any, at: Any, value: Any) -> Any:
+            def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                pointer = builder.bitcast(
+                    _address(context, builder, signature.args[0], args[0], args[1]), integer.as_pointer()
+                )
+                value = args[2] if bits == 64 else builder.trunc(args[2], integer)
+                builder.store(builder.bswap(value) if big_endian else value, pointer, align=1)
+                return context.get_dummy_value()
+
+            return types.void(array, types.int64, types.uint64 if bits == 64 else types.int64), emit
+
+        return store
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def _memmove(typing: Any, array: Any, to: Any, source: Any, n: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            array_type = signature.args[0]
+            bytes_at, i64 = ir.IntType(8).as_pointer(), ir.IntType(64)
+            function = builder.module.declare_intrinsic("llvm.memmove", [bytes_at, bytes_at, i64])
+            target = _address(context, builder, array_type, args[0], args[1])
+            origin = _address(context, builder, array_type, args[0], args[2])
+            builder.call(function, [target, origin, args[3], ir.Constant(ir.IntType(1), 0)])
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64, types.int64, types.int64), emit
+
+    def _checked_load(load: Any, size: int) -> Any:
+        if not config.BOUNDSCHECK:
+            return load
+
+        @inline
+        def checked(array: U8, at: int) -> Any:
+            if at < 0 or at + size > len(array):
+                raise IndexError("load outside the array")
+            return load(array, at)
+
+        return checked
+
+    def _checked_store(store: Any, size: int) -> Any:
+        if not config.BOUNDSCHECK:
+            return store
+
+        @inline
+        def checked(array: U8, at: int, value: Any) -> None:
+            if at < 0 or at + size > len(array):
+                raise IndexError("store outside the array")
+            store(array, at, value)
+
+        return checked
+
+    if config.BOUNDSCHECK:
+
+        @inline
+        def _copy(array: U8, to: int, source: int, n: int) -> None:
+            if n < 0 or min(to, source) < 0 or max(to, source) + n > len(array):
+                raise IndexError("copy outside the array")
+            _memmove(array, to, source, n)
+    else:
+        _copy = _memmove
+
+    def _pair(bits: int, big_endian: bool) -> tuple[Any, Any]:
+        size = bits // 8
+        return _callable(_checked_load(_load(bits, big_endian), size), 2), _callable(
+            _checked_store(_store(bits, big_endian), size), 3
+        )
+
+    def _callable(function: Any, arity: int) -> Any:
+        """An intrinsic cannot be called from Python; a compiled function around it can, and costs nothing inside kernels."""
+        if arity == 2:
+            return inline(lambda array, at: function(array, at))
+        return inline(lambda array, at, value: function(array, at, value))
+
+    copy: Any = inline(lambda array, to, source, n: _copy(array, to, source, n))
+else:
+
+    def _pair(bits: int, big_endian: bool) -> tuple[Any, Any]:
+        order = "big" if big_endian else "little"
+        return _python_load(bits // 8, order), _python_store(bits // 8, order)
+
+    copy = _python_copy
+
+be16, put_be16 = _pair(16, True)
+be32, put_be32 = _pair(32, True)
+be64, put_be64 = _pair(64, True)
+le16, put_le16 = _pair(16, False)
+le32, put_le32 = _pair(32, False)
+le64, put_le64 = _pair(64, False)
