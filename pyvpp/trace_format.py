@@ -23,7 +23,8 @@ PROTOCOLS = {
 ECN = ("NON_ECN", "ECT_1", "ECT_0", "CE")
 DSCP = {
     0: "CS0", 8: "CS1", 10: "AF11", 12: "AF12", 14: "AF13", 16: "CS2", 18: "AF21", 20: "AF22", 22: "AF23", 24: "CS3",
-    26: "AF31", 28: "AF32", 30: "AF33", 32: "CS4", 34: "AF41", 36: "AF42", 38: "AF43", 40: "CS5", 46: "EF", 48: "CS6", 56: "CS7",
+    26: "AF31", 28: "AF32", 30: "AF33", 32: "CS4", 34: "AF41", 36: "AF42", 38: "AF43", 40: "CS5",
+    46: "EF", 48: "CS6", 56: "CS7",
 }  # fmt: skip
 ICMP_TYPES = {
     0: "echo_reply", 3: "destination_unreachable", 4: "source_quench", 5: "redirect", 8: "echo_request",
@@ -179,6 +180,11 @@ def format_arp(data: bytes) -> list[str]:
         f"{ARP_OPCODES.get(opcode, f'unknown 0x{opcode:x}')}, type {l2}/{l3}, address size {data[4]}/{data[5]}",
         f"{mac_text(data[8:14])}/{ip4_text(data[14:18])} -> {mac_text(data[18:24])}/{ip4_text(data[24:28])}",
     ]
+
+
+def format_arp_or_frame(data: bytes) -> list[str]:
+    """ARP as it came, or the whole frame once an answer has been made of it."""
+    return format_ethernet(data) if be(data, 12, 2) == 0x0806 and be(data, 0, 2) != 1 else format_arp(data)
 
 
 def format_hex(data: bytes, limit: int = 60, width: int = 32) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-
 from pyvpp.interface import ADMIN_UP, INTERFACE, LINK_UP
+
 from pyvpp_nodes.fib.tables import ADJACENCY, BUCKET, FLOW_HASH_DEFAULT, LB_RECEIVE, LOAD_BALANCE, Kind
 
 UP = ADMIN_UP | LINK_UP
@@ -70,7 +70,12 @@ def ethernet(payload: bytes, destination: str = MACS[1], source: str = NEIGHBOR_
 
 def arp(opcode: int, sender_mac: str, sender: str, target_mac: str, target: str) -> bytes:
     sender_bytes = mac_bytes(sender_mac) + IPv4Address(sender).packed
-    return struct.pack("!HHBBH", 1, 0x0800, 6, 4, opcode) + sender_bytes + mac_bytes(target_mac) + IPv4Address(target).packed
+    return (
+        struct.pack("!HHBBH", 1, 0x0800, 6, 4, opcode)
+        + sender_bytes
+        + mac_bytes(target_mac)
+        + IPv4Address(target).packed
+    )
 
 
 ADDRESSES = st.sampled_from(["10.1.1.2", "10.1.2.2", "10.1.2.77", "192.0.2.1", "172.16.5.4"])

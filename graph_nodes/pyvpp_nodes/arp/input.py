@@ -4,10 +4,10 @@
 from enum import IntEnum
 
 from numba import int64, uint64
+from pyvpp.trace import TraceRecord
 
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, node
-from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_arp
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be16, be32

@@ -3,21 +3,18 @@
 
 from typing import Any
 
-from pyvpp.node import Kind, NodeCounter, node
 from pyvpp.trace import TraceRecord
+
+from pyvpp.node import Kind, node
 from pyvpp.trace_format import format_arp
 from pyvpp_nodes.arp.packet import ARP_BYTES, SENDER, SENDER_MAC
-
-
-class Counter(NodeCounter):
-    pass
 
 
 def format_trace(record: TraceRecord) -> list[str]:
     return format_arp(record.data)
 
 
-@node(name="arp-learn", next={}, counters=Counter, kind=Kind.PYTHON, trace=format_trace)
+@node(name="arp-learn", next={}, kind=Kind.PYTHON, trace=format_trace)
 def arp_learn(engine: Any, packet: Any) -> None:
     if len(packet.data) < ARP_BYTES:
         return

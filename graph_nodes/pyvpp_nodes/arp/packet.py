@@ -3,9 +3,8 @@
 
 from numba import int64
 
-from pyvpp.buffers import HEADROOM, LOCALLY_ORIGINATED, NO_BUFFER, give_back, slot_start, take_small
+from pyvpp.buffers import HEADROOM, LOCALLY_ORIGINATED, NO_BUFFER, TRACED, emit_to, give_back, slot_start, take_small
 from pyvpp.jit import inline, jit
-from pyvpp.node import emit_to
 from pyvpp.typing import U8, U32, Record, Records
 from pyvpp.wire import be16, be32, put_be16, put_be32
 from pyvpp_nodes.ethernet.header import BROADCAST, ETHERNET_ARP, ETHERNET_IP4, put_ethernet, put_mac
@@ -35,11 +34,11 @@ def put_arp(heap: U8, arp: int, opcode: int, sender_mac: int, sender: int, targe
 
 
 @inline
-def set_sent(m: Record, sw_if_index: int, start: int, length: int) -> None:
-    """Metadata of a frame that begins here."""
+def set_sent(m: Record, sw_if_index: int, start: int, length: int, flags: int) -> None:
+    """Metadata of a frame that begins here; the trace of the packet it was goes on."""
     m.cur = start
     m.len = length
-    m.flags = LOCALLY_ORIGINATED
+    m.flags = flags & TRACED | LOCALLY_ORIGINATED
     m.l2 = start
     m.l3 = start + ETHERNET_BYTES
     m.l4 = start + ETHERNET_BYTES
@@ -54,7 +53,6 @@ def set_sent(m: Record, sw_if_index: int, start: int, length: int) -> None:
     m.error = 0
     m.ref = 1
     m.feature = 0
-    m.trace = 0
 
 
 @inline
@@ -75,7 +73,7 @@ def send_request(
     start = slot_start(b) + HEADROOM
     interface = interfaces[sw_if_index]
     mac = int64(interface.mac)
-    set_sent(meta[b], sw_if_index, start, ETHERNET_BYTES + ARP_BYTES)
+    set_sent(meta[b], sw_if_index, start, ETHERNET_BYTES + ARP_BYTES, 0)
     put_ethernet(heap, start, BROADCAST, mac, ETHERNET_ARP)
     put_arp(heap, start + ETHERNET_BYTES, REQUEST, mac, source, 0, target)
     if not emit_to(emit, b, int64(interface.output_next)):

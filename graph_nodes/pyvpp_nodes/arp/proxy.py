@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """arp-proxy: answer requests for addresses of others that we lead to.
 
-The interface must have proxy ARP enabled and the address lie in a configured range of its table: `set interface proxy-arp`,
-`set arp proxy`. Anything else is dropped as arp-reply would have.
+The interface must have proxy ARP enabled and the address lie in a configured range of its table: `set interface
+proxy-arp`, `set arp proxy`. Anything else is dropped as arp-reply would have.
 """
 
 from enum import IntEnum
 
 from numba import int64, uint64
 
-from pyvpp.buffers import TRACED
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, Severity, node
 from pyvpp.trace import TraceRecord
-from pyvpp.trace_format import format_arp
+from pyvpp.trace_format import format_arp_or_frame
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be32
 from pyvpp_nodes.arp.packet import ARP_BYTES, ETHERNET_BYTES, SENDER, SENDER_MAC, TARGET, mac_at, put_reply, set_sent
@@ -38,7 +37,7 @@ def in_a_range(arp_proxy: Records, fib_index: int, address: int) -> bool:
 
 
 def format_trace(record: TraceRecord) -> list[str]:
-    return format_arp(record.data)
+    return format_arp_or_frame(record.data)
 
 
 @node(name="arp-proxy", next={Next.DROP: "error-drop"}, counters=Counter, trace=format_trace)
@@ -65,11 +64,8 @@ def arp_proxy_node(
             m.error = error_base + Counter.L3_DST_ADDRESS_NOT_LOCAL
             nexts[i] = Next.DROP
             continue
-        traced, trace = m.flags & TRACED, m.trace
         start = arp - ETHERNET_BYTES
         put_reply(heap, start, int64(interface.mac), target, mac_at(heap, arp + SENDER_MAC), be32(heap, arp + SENDER))
-        set_sent(m, rx, start, ETHERNET_BYTES + ARP_BYTES)
-        m.flags = m.flags | traced
-        m.trace = trace
+        set_sent(m, rx, start, ETHERNET_BYTES + ARP_BYTES, m.flags)
         counters[Counter.PROXY_ARP_REPLIES_SENT] += uint64(1)
         nexts[i] = interface.output_next

@@ -1,23 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""arp-reply: answer those who ask for an address of ours on this interface, and learn from everybody who speaks to us.
+"""arp-reply: answer those who ask for an address of ours on this interface, and learn from everybody who speaks to
+us.
 
-The sender must be on the link (our connected subnet, or a neighbor already) and none of ourselves, and must give the MAC address its frame came
-from; VRRP's virtual routers (RFC 5798) are excused. Learned, by the node arp-learn, are: the sender of a reply to us, the sender of a
-request to us whose MAC address is news, and a neighbor we have that announces itself. Requests for others go to arp-proxy.
+The sender must be on the link (our connected subnet, or a neighbor already) and none of ourselves, and must give the
+MAC address its frame came from; VRRP's virtual routers (RFC 5798) are excused. Learned, by the node arp-learn, are:
+the sender of a reply to us, the sender of a request to us whose MAC address is news, and a neighbor we have that
+announces itself. Requests for others go to arp-proxy.
 
-An uplink's addresses are the host's, which answers for itself: what comes here is a copy to learn from, and no reply is sent.
+An uplink's addresses are the host's, which answers for itself: what comes here is a copy to learn from, and no reply
+is sent.
 """
 
 from enum import IntEnum
 
 from numba import int64, uint64
 
-from pyvpp.buffers import HEADROOM, L2_VALID, NO_BUFFER, give_back, slot_start, take_small
+from pyvpp.buffers import HEADROOM, L2_VALID, NO_BUFFER, emit_to, give_back, slot_start, take_small
 from pyvpp.interface import HOST, UPLINK
 from pyvpp.jit import inline, jit
-from pyvpp.node import NodeCounter, Severity, emit_to, node
+from pyvpp.node import NodeCounter, Severity, node
 from pyvpp.trace import TraceRecord
-from pyvpp.trace_format import format_arp
+from pyvpp.trace_format import format_arp_or_frame
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, be32
 from pyvpp_nodes.arp.packet import (
@@ -76,7 +79,7 @@ def on_link(balance: Record, adjacencies: Records, sw_if_index: int, address: in
     kind = int64(adjacency.kind)
     if kind == ADJACENCY_GLEAN:
         return ON_LINK
-    if (kind == ADJACENCY_REWRITE or kind == ADJACENCY_ARP) and int64(adjacency.address) == address:
+    if kind in (ADJACENCY_REWRITE, ADJACENCY_ARP) and int64(adjacency.address) == address:
         return NEIGHBOR if kind == ADJACENCY_REWRITE else ON_LINK
     return UNKNOWN
 
@@ -107,15 +110,15 @@ def fault_of(heap: U8, m: Record, arp: int, sender_flags: int, link: int) -> int
 
 
 @inline
-def answer(heap: U8, m: Record, arp: int, frame: int, sw_if_index: int, mac: int) -> None:
+def answer(heap: U8, m: Record, arp: int, frame: int, sw_if_index: int, mac: int, flags: int) -> None:
     """Writes the reply to the request at `arp` as a frame at `frame`, which may overlap it, and describes it in m."""
     asked, asker_mac, asker = be32(heap, arp + TARGET), mac_at(heap, arp + SENDER_MAC), be32(heap, arp + SENDER)
     put_reply(heap, frame, mac, asked, asker_mac, asker)
-    set_sent(m, sw_if_index, frame, ETHERNET_BYTES + ARP_BYTES)
+    set_sent(m, sw_if_index, frame, ETHERNET_BYTES + ARP_BYTES, flags)
 
 
 def format_trace(record: TraceRecord) -> list[str]:
-    return format_arp(record.data)
+    return format_arp_or_frame(record.data)
 
 
 @node(
@@ -180,7 +183,7 @@ def arp_reply(
         elif learn:
             other = take_small(pool)
             if other != NO_BUFFER:
-                answer(heap, meta[other], arp, slot_start(other) + HEADROOM, rx, mac)
+                answer(heap, meta[other], arp, slot_start(other) + HEADROOM, rx, mac, 0)
                 nexts[i] = Next.LEARN
                 if emit_to(emit, other, leave):
                     counters[Counter.REPLIES_SENT] += uint64(1)
@@ -193,8 +196,6 @@ def arp_reply(
         if learn:
             counters[Counter.L3_SRC_ADDRESS_LEARNED] += uint64(1)
         if not of_host and not learn:
-            flags, trace = m.flags, m.trace
-            answer(heap, m, arp, arp - ETHERNET_BYTES, rx, mac)
-            m.flags, m.trace = m.flags | flags & 1, trace
+            answer(heap, m, arp, arp - ETHERNET_BYTES, rx, mac, m.flags)
             counters[Counter.REPLIES_SENT] += uint64(1)
             nexts[i] = leave

@@ -3,13 +3,18 @@
 
 import numpy as np
 
-from pyvpp.tables import Table
+from pyvpp.interface import MAX_INTERFACES
+from pyvpp.tables import Table, record_dtype
 
-PROXY_RANGE = np.dtype(
-    (
-        np.record,
-        [("low", np.uint32), ("high", np.uint32), ("fib_index", np.uint32), ("used", np.uint32)],  # written last, cleared first
-    )
+PROXY_RANGE = record_dtype(
+    [
+        ("low", np.uint32),
+        ("high", np.uint32),
+        ("fib_index", np.uint32),
+        ("used", np.uint32),
+    ]  # `used` written last, cleared first
 )
 ARP_PROXY = Table("arp_proxy", dtype=PROXY_RANGE, capacity=16)
-ARP_PROXY_INTERFACES = Table("arp_proxy_interfaces", dtype=np.dtype(np.uint32), capacity=256)  # by sw_if_index: 1 is on
+ARP_PROXY_INTERFACES = Table(
+    "arp_proxy_interfaces", dtype=np.dtype(np.uint32), capacity=MAX_INTERFACES
+)  # by sw_if_index: 1 is on

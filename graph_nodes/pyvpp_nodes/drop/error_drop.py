@@ -4,24 +4,14 @@
 The reason has been counted by the node that decided, and stands in `m.error` for trace and capture.
 """
 
-from enum import IntEnum
-
 from numba import uint64
 
 from pyvpp.jit import jit
-from pyvpp.node import FREE, NodeCounter, node
+from pyvpp.node import FREE, node
 from pyvpp.typing import U16, U32, U64, Records
 
 
-class Next(IntEnum):
-    pass
-
-
-class Counter(NodeCounter):
-    pass
-
-
-@node(name="error-drop", next={}, counters=Counter)
+@node(name="error-drop")
 @jit
 def error_drop(meta: Records, frame: U32, nexts: U16, interface_drops: U64) -> None:
     for i, b in enumerate(frame):

@@ -4,15 +4,11 @@
 from numba import uint64
 
 from pyvpp.jit import jit
-from pyvpp.node import FREE, NodeCounter, node
+from pyvpp.node import FREE, node
 from pyvpp.typing import U16, U32, U64, Records
 
 
-class Counter(NodeCounter):
-    pass
-
-
-@node(name="error-punt", next={}, counters=Counter)
+@node(name="error-punt")
 @jit
 def error_punt(meta: Records, frame: U32, nexts: U16, interface_punts: U64) -> None:
     for i, b in enumerate(frame):

@@ -13,7 +13,7 @@ BROADCAST = 0xFFFFFFFFFFFF
 
 @inline
 def is_vlan(ethertype: int) -> bool:
-    return ethertype == ETHERNET_VLAN or ethertype == ETHERNET_QINQ
+    return ethertype in (ETHERNET_VLAN, ETHERNET_QINQ)
 
 
 @inline

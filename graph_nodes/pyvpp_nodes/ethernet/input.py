@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """ethernet-input: look at the Ethernet header and hand each frame to the protocol it carries.
 
-On an interface with an address of its own a unicast frame must be for its MAC address. A VLAN tag with id 0 (a priority tag, IEEE
-802.1Q) is skipped, any other has no sub-interface here. Frames of a cross-connected interface go on unseen.
+On an interface with an address of its own a unicast frame must be for its MAC address. A VLAN tag with id 0 (a
+priority tag, IEEE 802.1Q) is skipped, any other has no sub-interface here. Frames of a cross-connected interface go
+on unseen.
 
-Dropped and counted: frames shorter than their header, of an interface that is down, for another MAC, with an unknown tag or type.
-Leaves `m.l2` at the Ethernet header, `m.cur` and `m.l3` behind it.
+Dropped and counted: frames shorter than their header, of an interface that is down, for another MAC, with an unknown
+tag or type. Leaves `m.l2` at the Ethernet header, `m.cur` and `m.l3` behind it.
 """
 
 from enum import IntEnum
 
 from numba import int64, uint64
+from pyvpp.trace import TraceRecord
 
 from pyvpp.buffers import L2_VALID
 from pyvpp.interface import ADMIN_UP, L2
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, node
-from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ethernet_header
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be16, be32
@@ -80,7 +81,9 @@ def ethernet_input(
         elif flags & L2:
             nexts[i] = Next.L2
             continue
-        elif int64(heap[ethernet]) & 1 == 0 and be32(heap, ethernet) << 16 | be16(heap, ethernet + 4) != int64(interface.mac):
+        elif int64(heap[ethernet]) & 1 == 0 and be32(heap, ethernet) << 16 | be16(heap, ethernet + 4) != int64(
+            interface.mac
+        ):
             fault = int64(Counter.L3_MAC_MISMATCH)
         else:
             while is_vlan(ethertype) and fault == NONE:

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """interface-output: count what leaves by an interface, drop it when the interface is down, pass it to the driver.
 
-A template: each interface has an instance of its own, `<interface>-output`, which leads to the interface's `<interface>-tx`; VPP's
-interface-output-template. The arc interface-output starts here.
+A template: each interface has an instance of its own, `<interface>-output`, which leads to the interface's
+`<interface>-tx`; VPP's interface-output-template. The arc interface-output starts here.
 """
 
 from enum import IntEnum
 
 from numba import int64, uint64
 
-from pyvpp.features import enter_arc
+from pyvpp.features import FeatureArc, enter_arc
 from pyvpp.interface import ADMIN_UP, DELETED
 from pyvpp.jit import jit
 from pyvpp.node import NodeCounter, node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_packet
 from pyvpp.typing import U16, U32, U64, Records
+
+ARC = FeatureArc("interface-output", last="interface-output-arc-end")
 
 
 class Next(IntEnum):

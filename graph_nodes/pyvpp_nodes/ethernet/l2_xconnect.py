@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """l2-xconnect: send each frame, unchanged, out of the interface that its own is connected to.
 
-The control plane joins two interfaces: both have the flag L2 and name each other as `peer`. A peer that is gone drops the frame here,
-one that is down does so in its output node.
+The control plane joins two interfaces: both have the flag L2 and name each other as `peer`. A peer that is gone drops
+the frame here, one that is down does so in its output node.
 """
 
 from enum import IntEnum
 
 from numba import int64, uint64
+from pyvpp.trace import TraceRecord
 
 from pyvpp.interface import DELETED, L2
 from pyvpp.jit import jit
 from pyvpp.node import NodeCounter, node
-from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ethernet_header
 from pyvpp.typing import U16, U32, U64, Records
 

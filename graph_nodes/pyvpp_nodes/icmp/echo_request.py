@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip4-icmp-echo-request: answer a ping.
 
-RFC 792: the addresses change places, the type becomes that of a reply, everything behind it stays. The ICMP checksum is patched and not
-computed, so that damage done before us stays visible to the sender. TTL 64, another fragment id.
+RFC 792: the addresses change places, the type becomes that of a reply, everything behind it stays. The ICMP checksum
+is patched and not computed, so that damage done before us stays visible to the sender. TTL 64, another fragment id.
 """
 
 from enum import IntEnum
 
 from numba import int64, uint64
+from pyvpp.trace import TraceRecord
 
 from pyvpp.buffers import CSUM_PARTIAL, CSUM_VALID, FLOW_HASH, LOCALLY_ORIGINATED
 from pyvpp.jit import jit
 from pyvpp.node import NodeCounter, Severity, node
-from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be16, be32, put_be16, put_be32

@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip4-icmp-error: turn a packet that cannot go on into the ICMP message that tells its sender.
 
-Which message: see pyvpp_nodes.icmp.message. The packet, cut so that the whole has 576 bytes at most (RFC 1812 4.3.2.3), gets an ICMP and an
-IP header in front: TTL 255, to its source, from the first address of the interface it came in on. Then ip4-lookup.
+Which message: see pyvpp_nodes.icmp.message. The packet, cut so that the whole has 576 bytes at most (RFC 1812
+4.3.2.3), gets an ICMP and an IP header in front: TTL 255, to its source, from the first address of the interface it
+came in on. Then ip4-lookup.
 
-No message, and the packet dropped, if it was (RFC 1812 4.3.2.7) an ICMP error itself, a fragment other than the first, sent to a multicast or
-broadcast address, by link layer or IP, or from an address that is no single host's. Senders are limited: one message per source and
-destination, of 512 kinds, in 10 microseconds, as in VPP.
+No message, and the packet dropped, if it was (RFC 1812 4.3.2.7) an ICMP error itself, a fragment other than the
+first, sent to a multicast or broadcast address, by link layer or IP, or from an address that is no single host's.
+Senders are limited: one message per source and destination, of 512 kinds, in 10 microseconds, as in VPP.
 """
 
 from enum import IntEnum
 
 from numba import int64, uint64
+from pyvpp.trace import TraceRecord
 
 from pyvpp.buffers import L2_VALID, LOCALLY_ORIGINATED, TRACED
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, Severity, node
-from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, be32, put_be16, put_be32, put_le16
@@ -60,7 +61,7 @@ class Counter(NodeCounter):
 @inline
 def is_icmp_error(icmp_type: int) -> bool:
     """What is not a query or its answer is an error: unknown types count as errors."""
-    query = icmp_type == ECHO_REQUEST or icmp_type == ECHO_REPLY or icmp_type == 9 or icmp_type == 10
+    query = icmp_type in (ECHO_REQUEST, ECHO_REPLY, 9, 10)
     return not (query or (icmp_type >= FIRST_QUERY and icmp_type <= LAST_QUERY))
 
 

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip4-arp: ask for the MAC address of a next hop that is not known yet.
 
-The packet itself is not kept: it ends in ip4-drop, like in VPP, and the sender tries again. One request per next hop and
-millisecond at most. The request's source is our address in the prefix that holds the next hop, or the interface's first one. When the
-answer came while the packet was on its way here, it goes straight on to ip4-rewrite.
+The packet itself is not kept: it ends in ip4-drop, like in VPP, and the sender tries again. One request per next hop
+and millisecond at most. The request's source is our address in the prefix that holds the next hop, or the interface's
+first one. When the answer came while the packet was on its way here, it goes straight on to ip4-rewrite.
 """
 
 from enum import IntEnum
 
 from numba import int64, uint64
+from pyvpp.trace import TraceRecord
 
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, Severity, node
-from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp_nodes.arp.packet import send_request
@@ -99,7 +99,14 @@ def ip4_arp(
             outcome = int64(Counter.THROTTLED)
         else:
             source = source_for(
-                sw_if_index, target, interfaces, ip4_fib_roots, ip4_fib_plies, load_balances, adjacencies, ip4_interface_address
+                sw_if_index,
+                target,
+                interfaces,
+                ip4_fib_roots,
+                ip4_fib_plies,
+                load_balances,
+                adjacencies,
+                ip4_interface_address,
             )
             if source == 0:
                 outcome = int64(Counter.NO_SOURCE_ADDRESS)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The number by which packets of one flow choose the same path.
 
-The fields are VPP's and so are the bits that choose them; they are mixed by Bob Jenkins's lookup3 (public domain). Unlike in VPP,
-no fragment is hashed by ports, so that all fragments of a datagram go the same way.
+The fields are VPP's and so are the bits that choose them; they are mixed by Bob Jenkins's lookup3 (public domain).
+Unlike in VPP, no fragment is hashed by ports, so that all fragments of a datagram go the same way.
 """
 
 from numba import int64
@@ -54,7 +54,7 @@ def ip4_flow_hash(heap: U8, ip: int, fields: int) -> int:
     destination = be32(heap, ip + DESTINATION) if fields & HASH_DESTINATION else 0
     source_port = 0
     destination_port = 0
-    if (protocol == TCP or protocol == UDP) and not is_fragment(heap, ip):
+    if protocol in (TCP, UDP) and not is_fragment(heap, ip):
         l4 = ip + header_bytes(heap, ip)
         source_port = be16(heap, l4) if fields & HASH_SOURCE_PORT else 0
         destination_port = be16(heap, l4 + 2) if fields & HASH_DESTINATION_PORT else 0

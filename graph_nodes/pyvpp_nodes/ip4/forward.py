@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ip4-rewrite and ip4-midchain do alike: may the packet go on (TTL, MTU), and the string that goes in front of it."""
+"""What ip4-rewrite and ip4-midchain do alike: may the packet go on (TTL, MTU), and the string in front of it."""
 
 from numba import int64
 
@@ -21,7 +21,7 @@ def largest_packet(heap: U8, m: Record, ip: int) -> int:
         return int64(m.len)
     l4 = int64(m.csum_start) if m.flags & CSUM_PARTIAL else ip + header_bytes(heap, ip)
     kind = int64(m.gso_type) & ~GSO_ECN
-    l4_bytes = (int64(heap[l4 + 12]) >> 4) << 2 if kind == GSO_TCP4 or kind == GSO_TCP6 else UDP_BYTES
+    l4_bytes = (int64(heap[l4 + 12]) >> 4) << 2 if kind in (GSO_TCP4, GSO_TCP6) else UDP_BYTES
     return l4 - ip + l4_bytes + int64(m.gso_size)
 
 

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip4-glean: ask for the MAC address of a destination on a connected subnet that nobody has sent to yet.
 
-Like ip4-arp, but who is asked for is the packet's destination, and our address is that of the connected prefix. The packet ends in
-ip4-drop; the answer makes a neighbor, and with it a route of its own for the next packet.
+Like ip4-arp, but who is asked for is the packet's destination, and our address is that of the connected prefix. The
+packet ends in ip4-drop; the answer makes a neighbor, and with it a route of its own for the next packet.
 """
 
 from enum import IntEnum
 
 from numba import int64, uint64
+from pyvpp.trace import TraceRecord
 
 from pyvpp.jit import jit
 from pyvpp.node import NodeCounter, Severity, node
-from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be32

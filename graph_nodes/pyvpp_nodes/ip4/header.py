@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The IPv4 header (RFC 791) as kernels read and patch it. `ip` is the heap offset of its first byte.
 
-Checksums are summed in the byte order of the machine, which RFC 1071 (2 B) allows: the sum of a good header is 0xffff either way.
+Checksums are summed in the byte order of the machine, which RFC 1071 (2 B) allows: the sum of a good header is 0xffff
+either way.
 """
 
 from numba import int64

@@ -1,26 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip4-input: verify the IPv4 header and start the arc ip4-unicast.
 
-RFC 1812 5.2.2, in this order: room for a header, version, header length, checksum, total length, fragment offset, TTL. The first
-fault names the drop, so nothing behind a wrong checksum is believed; VPP lets the last one win. A packet whose TTL is 0 goes to
-ip4-icmp-error, one with options to ip4-options. Multicast is dropped: there are no multicast routes.
+RFC 1812 5.2.2, in this order: room for a header, version, header length, checksum, total length, fragment offset,
+TTL. The first fault names the drop, so nothing behind a wrong checksum is believed; VPP lets the last one win. A
+packet whose TTL is 0 goes to ip4-icmp-error, one with options to ip4-options. Multicast is dropped: there are no
+multicast routes.
 
-What is behind the total length (Ethernet padding) is cut off: no node after this one sees it. Leaves `m.l3` at the header.
+What is behind the total length (Ethernet padding) is cut off: no node after this one sees it. Leaves `m.l3` at the
+header.
 """
 
 from enum import IntEnum
 
 from numba import int64, uint64
+from pyvpp.trace import TraceRecord
 
-from pyvpp.features import enter_arc
+from pyvpp.features import FeatureArc, enter_arc
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, Severity, node
-from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be16
 from pyvpp_nodes.icmp.message import TIME_EXCEEDED, TTL_IN_TRANSIT, ask_for_error
-from pyvpp_nodes.ip4.header import DESTINATION, FRAGMENT, FRAGMENT_OFFSET, HEADER_BYTES, TOTAL_LENGTH, TTL, sum20, sum_header
+from pyvpp_nodes.ip4.header import (
+    DESTINATION,
+    FRAGMENT,
+    FRAGMENT_OFFSET,
+    HEADER_BYTES,
+    TOTAL_LENGTH,
+    TTL,
+    sum20,
+    sum_header,
+)
+
+ARC = FeatureArc("ip4-unicast", last="ip4-lookup")
 
 
 class Next(IntEnum):

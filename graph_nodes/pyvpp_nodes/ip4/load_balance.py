@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip4-load-balance: choose among the paths of a route that was found before, the one a tunnel's outer packets take.
 
-`m.adj` is the load balance. A flow hash from an earlier choice is used again without its lowest bit, since that chose already and says
-the same of every packet that comes here.
+`m.adj` is the load balance. A flow hash from an earlier choice is used again without its lowest bit, since that chose
+already and says the same of every packet that comes here.
 """
 
 from enum import IntEnum
 
 from numba import int64
+from pyvpp.trace import TraceRecord
 
 from pyvpp.buffers import FLOW_HASH
 from pyvpp.jit import jit
-from pyvpp.node import NodeCounter, node
-from pyvpp.trace import TraceRecord
+from pyvpp.node import node
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, Records
 from pyvpp_nodes.ip4.flow_hash import ip4_flow_hash
@@ -22,15 +22,14 @@ class Next(IntEnum):
     DROP = 0
 
 
-class Counter(NodeCounter):
-    pass
-
-
 def format_trace(record: TraceRecord) -> list[str]:
-    return [f"fib {record.fib_index} dpo-idx {record.adj} flow hash: 0x{record.flow_hash:08x}", *format_ip4(record.data)]
+    return [
+        f"fib {record.fib_index} dpo-idx {record.adj} flow hash: 0x{record.flow_hash:08x}",
+        *format_ip4(record.data),
+    ]
 
 
-@node(name="ip4-load-balance", next={Next.DROP: "ip4-drop"}, counters=Counter, trace=format_trace)
+@node(name="ip4-load-balance", next={Next.DROP: "ip4-drop"}, trace=format_trace)
 @jit
 def ip4_load_balance(
     heap: U8, meta: Records, frame: U32, nexts: U16, load_balances: Records, lb_buckets: Records

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip4-local: packets for an address of our own; verify them and hand them to their protocol.
 
-The TCP or UDP checksum must be right, unless a device has verified it or the sender left it to hardware, and UDP may do without one.
-The source must be reachable (unless the packet is a broadcast to everybody) and none of our own addresses. Fragments are dropped: there
-is no reassembly. Starts the arc ip4-local, whose end is ip4-local-end-of-arc; a protocol nobody has registered goes to the host.
+The TCP or UDP checksum must be right, unless a device has verified it or the sender left it to hardware, and UDP may
+do without one. The source must be reachable (unless the packet is a broadcast to everybody) and none of our own
+addresses. Fragments are dropped: there is no reassembly. Starts the arc ip4-local, whose end is ip4-local-end-of-arc;
+a protocol nobody has registered goes to the host.
 
 Leaves `m.cur` and `m.l3` at the IP header, `m.l4` behind it.
 """
@@ -11,13 +12,13 @@ Leaves `m.cur` and `m.l3` at the IP header, `m.l4` behind it.
 from enum import IntEnum
 
 from numba import int64, uint64
+from pyvpp.trace import TraceRecord
 
 from pyvpp.buffers import CSUM_PARTIAL, CSUM_VALID
-from pyvpp.features import enter_arc
+from pyvpp.features import FeatureArc, enter_arc
 from pyvpp.interface import HOST
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, Severity, node
-from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, be32
@@ -28,6 +29,9 @@ from pyvpp_nodes.ip4.header import DESTINATION, PROTOCOL, SOURCE, TCP, UDP, head
 ADJACENCY_DROP = int(Kind.DROP)
 TCP_BYTES, UDP_BYTES = 20, 8
 EVERYBODY = 0xFFFFFFFF
+
+
+ARC = FeatureArc("ip4-local", last="ip4-local-end-of-arc")
 
 
 class Next(IntEnum):
@@ -122,7 +126,7 @@ def ip4_local(
         ip = int64(m.cur)
         interface = interfaces[m.rx]
         fault = l4_fault(heap, m, ip)
-        if fault == NONE and interface.flags & HOST == 0:  # the host's own addresses are ours, and none of its packets a forgery
+        if fault == NONE and interface.flags & HOST == 0:  # the host may use its own addresses
             fib_index = int64(interface.fib_index)
             fault = source_fault(heap, ip, fib_index, ip4_fib_roots, ip4_fib_plies, load_balances, adjacencies)
         if fault != NONE:

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip4-lookup: find the route of each packet's destination, and in it the adjacency the packet leaves by.
 
-The table is that of the interface the packet came in on. A route is a load balance: with several buckets the flow hash chooses one.
-Counts packets and bytes by route. Leaves `m.adj` at the adjacency; where the packet goes is the adjacency's affair.
+The table is that of the interface the packet came in on. A route is a load balance: with several buckets the flow
+hash chooses one. Counts packets and bytes by route. Leaves `m.adj` at the adjacency; where the packet goes is the
+adjacency's affair.
 """
 
 from enum import IntEnum
 
 from numba import int64, uint64
+from pyvpp.trace import TraceRecord
 
 from pyvpp.buffers import FLOW_HASH
 from pyvpp.jit import jit
-from pyvpp.node import NodeCounter, node
-from pyvpp.trace import TraceRecord
+from pyvpp.node import node
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, Records
 from pyvpp.wire import be32
@@ -25,15 +26,14 @@ class Next(IntEnum):
     DROP = 0
 
 
-class Counter(NodeCounter):
-    pass
-
-
 def format_trace(record: TraceRecord) -> list[str]:
-    return [f"fib {record.fib_index} dpo-idx {record.adj} flow hash: 0x{record.flow_hash:08x}", *format_ip4(record.data)]
+    return [
+        f"fib {record.fib_index} dpo-idx {record.adj} flow hash: 0x{record.flow_hash:08x}",
+        *format_ip4(record.data),
+    ]
 
 
-@node(name="ip4-lookup", next={Next.DROP: "ip4-drop"}, counters=Counter, trace=format_trace)
+@node(name="ip4-lookup", next={Next.DROP: "ip4-drop"}, trace=format_trace)
 @jit
 def ip4_lookup(
     heap: U8,
@@ -50,7 +50,9 @@ def ip4_lookup(
     for i, b in enumerate(frame):
         m = meta[b]
         ip = int64(m.cur)
-        route = fib_lookup(ip4_fib_roots, ip4_fib_plies, int64(interfaces[m.rx].fib_index), be32(heap, ip + DESTINATION))
+        route = fib_lookup(
+            ip4_fib_roots, ip4_fib_plies, int64(interfaces[m.rx].fib_index), be32(heap, ip + DESTINATION)
+        )
         balance = load_balances[route]
         route_counters[route].packets += uint64(1)
         route_counters[route].bytes += uint64(m.len)

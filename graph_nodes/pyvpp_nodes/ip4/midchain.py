@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip4-midchain: age a packet by one hop and put a tunnel's outer header in front of it.
 
-What ip4-rewrite is to a neighbor, this is to a tunnel: the same checks, against the tunnel's MTU. The outer IPv4 header comes from
-the adjacency with a length of zero; its length is filled in and its checksum patched (RFC 1624). Starts the arc ip4-output of the
-tunnel, whose end is tunnel-output.
+What ip4-rewrite is to a neighbor, this is to a tunnel: the same checks, against the tunnel's MTU. The outer IPv4
+header comes from the adjacency with a length of zero; its length is filled in and its checksum patched (RFC 1624).
+Starts the arc ip4-output of the tunnel, whose end is tunnel-output.
 """
 
 from enum import IntEnum
 
 from numba import int64, uint64
+from pyvpp.trace import TraceRecord
 
 from pyvpp.buffers import LOCALLY_ORIGINATED
 from pyvpp.features import enter_arc
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, node
-from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_hex
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be16, put_be16
@@ -39,12 +39,17 @@ class Counter(NodeCounter):
 @inline
 def fix_length(heap: U8, outer: int, length: int) -> None:
     """A GSO packet may outgrow the field; its segments get their own lengths."""
-    put_be16(heap, outer + CHECKSUM, patched(be16(heap, outer + CHECKSUM), be16(heap, outer + TOTAL_LENGTH), length & 0xFFFF))
+    put_be16(
+        heap, outer + CHECKSUM, patched(be16(heap, outer + CHECKSUM), be16(heap, outer + TOTAL_LENGTH), length & 0xFFFF)
+    )
     put_be16(heap, outer + TOTAL_LENGTH, length & 0xFFFF)
 
 
 def format_trace(record: TraceRecord) -> list[str]:
-    return [f"tx_sw_if_index {record.tx} dpo-idx {record.adj} flow hash: 0x{record.flow_hash:08x}", *format_hex(record.data)]
+    return [
+        f"tx_sw_if_index {record.tx} dpo-idx {record.adj} flow hash: 0x{record.flow_hash:08x}",
+        *format_hex(record.data),
+    ]
 
 
 @node(

@@ -7,10 +7,10 @@ Only the first option is looked at, as in VPP: RFC 2113's router alert is the on
 from enum import IntEnum
 
 from numba import int64
+from pyvpp.trace import TraceRecord
 
 from pyvpp.jit import jit
-from pyvpp.node import NodeCounter, node
-from pyvpp.trace import TraceRecord
+from pyvpp.node import node
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, Records
 from pyvpp_nodes.ip4.header import HEADER_BYTES, IGMP, PROTOCOL
@@ -23,15 +23,11 @@ class Next(IntEnum):
     LOCAL = 1
 
 
-class Counter(NodeCounter):
-    pass
-
-
 def format_trace(record: TraceRecord) -> list[str]:
     return format_ip4(record.data)
 
 
-@node(name="ip4-options", next={Next.PUNT: "ip4-punt", Next.LOCAL: "ip4-local"}, counters=Counter, trace=format_trace)
+@node(name="ip4-options", next={Next.PUNT: "ip4-punt", Next.LOCAL: "ip4-local"}, trace=format_trace)
 @jit
 def ip4_options(heap: U8, meta: Records, frame: U32, nexts: U16) -> None:
     for i, b in enumerate(frame):

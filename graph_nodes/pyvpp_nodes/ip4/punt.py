@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ip4-punt: give a packet to the host, by its TAP. The arc ip4-punt starts here.
+"""ip4-punt: give a packet to the host, by its TAP.
 
-The frame it came in is restored where there is one, addressed to the TAP if it was to us; a packet that came without (from a tunnel or a
-pod's TUN) gets an Ethernet header. Without a TAP the packet ends in error-punt.
+The frame it came in is restored where there is one, addressed to the TAP if it was to us; a packet that came without
+(from a tunnel or a pod's TUN) gets an Ethernet header. Without a TAP the packet ends in error-punt.
 """
 
 from enum import IntEnum
@@ -10,12 +10,11 @@ from enum import IntEnum
 from numba import int64, uint64
 
 from pyvpp.buffers import L2_VALID
-from pyvpp.features import enter_arc
 from pyvpp.interface import P2P
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, Severity, node
 from pyvpp.trace import TraceRecord
-from pyvpp.trace_format import format_ip4
+from pyvpp.trace_format import format_packet
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp_nodes.ethernet.header import ETHERNET_IP4, HEADER_BYTES, put_ethernet, put_mac
 
@@ -53,7 +52,8 @@ def add_frame(heap: U8, m: Record, mac: int) -> None:
 
 
 def format_trace(record: TraceRecord) -> list[str]:
-    return [f"  fib:{record.fib_index} adj:{record.adj} flow:0x{record.flow_hash:08x}", *format_ip4(record.data)]
+    packet = format_packet(record.data, ethernet=record.next != "error-punt")
+    return [f"  fib:{record.fib_index} adj:{record.adj} flow:0x{record.flow_hash:08x}", *packet]
 
 
 @node(name="ip4-punt", next={Next.ERROR_PUNT: "error-punt"}, counters=Counter, trace=format_trace)
@@ -68,15 +68,12 @@ def ip4_punt(
     interfaces: Records,
     interface_punts: U64,
     punt_tx: U32,
-    feature_chains: U16,
-    ip4_punt_arc: U32,
 ) -> None:
     tap = int64(punt_tx[0])
     mac = int64(interfaces[tap].mac)
     for i, b in enumerate(frame):
         m = meta[b]
         rx = int64(m.rx)
-        arc = int64(ip4_punt_arc[rx])
         if tap == 0:
             counters[Counter.NO_HOST] += uint64(1)
             m.error = error_base + Counter.NO_HOST
@@ -89,4 +86,4 @@ def ip4_punt(
         else:
             add_frame(heap, m, mac)
         m.tx = tap
-        nexts[i] = enter_arc(feature_chains, m, arc) if arc else int64(interfaces[tap].output_next)
+        nexts[i] = interfaces[tap].output_next

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip4-rewrite: age a packet by one hop and put the neighbor's link-layer header in front of it.
 
-RFC 1812 5.3.1. Packets of our own (LOCALLY_ORIGINATED) keep their TTL. The adjacency's MTU limits the IP packet, of a GSO packet each
-segment it will become. A packet that may not go on is left as it was: an expired one and one too big with DF set go to
-ip4-icmp-error (RFC 1191 tells the sender the MTU), one too big without DF to ip4-frag. Starts the arc ip4-output of the interface
-it leaves by.
+RFC 1812 5.3.1. Packets of our own (LOCALLY_ORIGINATED) keep their TTL. The adjacency's MTU limits the IP packet, of a
+GSO packet each segment it will become. A packet that may not go on is left as it was: an expired one and one too big
+with DF set go to ip4-icmp-error (RFC 1191 tells the sender the MTU), one too big without DF to ip4-frag. Starts the
+arc ip4-output of the interface it leaves by.
 """
 
 from enum import IntEnum
 
 from numba import int64, uint64
+from pyvpp.trace import TraceRecord
 
 from pyvpp.buffers import LOCALLY_ORIGINATED
 from pyvpp.features import enter_arc
 from pyvpp.jit import jit
 from pyvpp.node import NodeCounter, node
-from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_hex
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp_nodes.icmp.message import FRAGMENTATION_NEEDED, TIME_EXCEEDED, TTL_IN_TRANSIT, UNREACHABLE, ask_for_error
@@ -35,7 +35,10 @@ class Counter(NodeCounter):
 
 
 def format_trace(record: TraceRecord) -> list[str]:
-    return [f"tx_sw_if_index {record.tx} dpo-idx {record.adj} flow hash: 0x{record.flow_hash:08x}", *format_hex(record.data)]
+    return [
+        f"tx_sw_if_index {record.tx} dpo-idx {record.adj} flow hash: 0x{record.flow_hash:08x}",
+        *format_hex(record.data),
+    ]
 
 
 @node(

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the IPv4 nodes look up besides the FIB. Values that name a node are absolute nexts (TO_NODE | index); 0 is none."""
+"""What the IPv4 nodes look up besides the FIB. Values that name a node are absolute nexts; 0 is none."""
 
 import numpy as np
 
+from pyvpp.interface import MAX_INTERFACES
 from pyvpp.tables import COUNTER, Table
 
 U16, U32, U64 = (np.dtype(t) for t in (np.uint16, np.uint32, np.uint64))
@@ -12,7 +13,7 @@ PROTOCOLS = {1: "ip4-icmp-input", 4: "ipip4-input", 17: "ip4-udp-lookup"}
 
 IP4_LOCAL_PROTOCOLS = Table("ip4_local_protocols", dtype=U16, capacity=256)  # by IP protocol
 UDP_PORTS = Table("udp_ports", dtype=U16, capacity=65536)  # by port
-IP4_INTERFACE_ADDRESS = Table("ip4_interface_address", dtype=U32, capacity=256)  # by sw_if_index: its first address, or 0
+IP4_INTERFACE_ADDRESS = Table("ip4_interface_address", dtype=U32, capacity=MAX_INTERFACES)  # by sw_if_index; 0: none
 PUNT_TX = Table("punt_tx", dtype=U32, capacity=1)  # sw_if_index of the host's TAP, 0: there is none
 ROUTE_COUNTERS = Table("route_counters", dtype=COUNTER, capacity=1024, per_worker=True)  # by load balance
 

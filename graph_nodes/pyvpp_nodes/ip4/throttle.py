@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""At most one of a kind per window: 512 bits that are cleared when the window has passed (VPP's vnet/util/throttle.h)."""
+"""At most one of a kind per window: 512 bits cleared when the window has passed (VPP's vnet/util/throttle.h)."""
 
 from numba import int64, uint64
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """tunnel-output: count a packet out of its tunnel interface and follow the route to the tunnel's other end.
 
-The tunnel's adjacency is stacked on that of the outer packet, or on a load balance where there are several; both change as the
-routes of the underlay do.
+The tunnel's adjacency is stacked on that of the outer packet, or on a load balance where there are several; both
+change as the routes of the underlay do.
 """
 
 from enum import IntEnum
@@ -10,7 +10,7 @@ from enum import IntEnum
 from numba import int64, uint64
 
 from pyvpp.jit import jit
-from pyvpp.node import NodeCounter, node
+from pyvpp.node import node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U16, U32, Records
@@ -20,15 +20,11 @@ class Next(IntEnum):
     DROP = 0
 
 
-class Counter(NodeCounter):
-    pass
-
-
 def format_trace(record: TraceRecord) -> list[str]:
-    return [f"adj-midchain:[{record.adj}]", *format_ip4(record.data)]
+    return [f"stacked on dpo-idx {record.adj}", *format_ip4(record.data)]
 
 
-@node(name="tunnel-output", next={Next.DROP: "ip4-drop"}, counters=Counter, trace=format_trace)
+@node(name="tunnel-output", next={Next.DROP: "ip4-drop"}, trace=format_trace)
 @jit
 def tunnel_output(meta: Records, frame: U32, nexts: U16, adjacencies: Records, interface_tx: Records) -> None:
     for i, b in enumerate(frame):

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip4-udp-lookup: hand a UDP datagram to whoever listens on its port.
 
-Nobody: the sender is told so (ICMP port unreachable, RFC 1122 4.1.3.1). A port whose entry is ip4-punt belongs to the host.
-Leaves `m.cur` and `m.l3` at the IP header, `m.l4` at the UDP header.
+Nobody: the sender is told so (ICMP port unreachable, RFC 1122 4.1.3.1). A port whose entry is ip4-punt belongs to the
+host. Leaves `m.cur` and `m.l3` at the IP header, `m.l4` at the UDP header.
 """
 
 from enum import IntEnum
 
 from numba import int64, uint64
+from pyvpp.trace import TraceRecord
 
 from pyvpp.jit import jit
 from pyvpp.node import NodeCounter, Severity, node
-from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import be
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be16

@@ -11,7 +11,18 @@ from pyvpp.interface import UPLINK
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.arp.reply import Counter, Next, arp_reply
 from pyvpp_nodes.fib.tables import Kind
-from tests.graph_nodes.forwarding import MACS, UP, Fib, address, arp, ethernet, frames, interface_table, mac_bytes, output_of
+from tests.graph_nodes.forwarding import (
+    MACS,
+    UP,
+    Fib,
+    address,
+    arp,
+    ethernet,
+    frames,
+    interface_table,
+    mac_bytes,
+    output_of,
+)
 
 STRANGER, KNOWN, OTHER, VRRP = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03", "00:00:5e:00:01:07"
 WIRE = 3  # an uplink
@@ -58,12 +69,16 @@ def reference(frame: bytes, rx: int) -> Outcome:
 
 
 def arp_frame(opcode: int, sender_mac: str, sender: str, target: str, ethernet_source: str) -> bytes:
-    return ethernet(arp(opcode, sender_mac, sender, "00:00:00:00:00:00", target), "ff:ff:ff:ff:ff:ff", ethernet_source, 0x0806)
+    return ethernet(
+        arp(opcode, sender_mac, sender, "00:00:00:00:00:00", target), "ff:ff:ff:ff:ff:ff", ethernet_source, 0x0806
+    )
 
 
 SENDERS = st.sampled_from(["10.1.1.5", "10.1.1.5", "10.1.1.6", "10.1.1.77", "10.1.1.1", "10.1.2.5", "10.1.2.1", "10.1.2.9", "10.1.3.5",
                            "10.1.3.9", "192.0.2.9", "198.51.100.9", "0.0.0.0", "10.9.9.9"])  # fmt: skip
-TARGETS = st.sampled_from(["10.1.1.1", "10.1.1.1", "10.1.2.1", "10.1.3.1", "10.1.1.5", "10.1.1.77", "10.1.2.5", "10.9.9.9"])
+TARGETS = st.sampled_from(
+    ["10.1.1.1", "10.1.1.1", "10.1.2.1", "10.1.3.1", "10.1.1.5", "10.1.1.77", "10.1.2.5", "10.9.9.9"]
+)
 MAC = st.sampled_from([STRANGER, KNOWN, KNOWN])
 
 
@@ -99,7 +114,9 @@ def test_mixed_frames(cases):
 def test_scapy_agrees():
     request = Ether(src=KNOWN, dst="ff:ff:ff:ff:ff:ff") / ARP(op=1, hwsrc=KNOWN, psrc="10.1.1.5", pdst="10.1.1.1")
     out = run([(bytes(request), 1)]).packets[0]
-    assert out == bytes(Ether(src=MACS[1], dst=KNOWN) / ARP(op=2, hwsrc=MACS[1], psrc="10.1.1.1", hwdst=KNOWN, pdst="10.1.1.5"))
+    assert out == bytes(
+        Ether(src=MACS[1], dst=KNOWN) / ARP(op=2, hwsrc=MACS[1], psrc="10.1.1.1", hwdst=KNOWN, pdst="10.1.1.5")
+    )
 
 
 def test_without_a_buffer_the_answer_matters_more_than_learning():

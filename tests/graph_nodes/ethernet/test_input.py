@@ -42,13 +42,18 @@ def reference(data: bytes, rx: int) -> tuple[Next, Counter | None, bytes]:
 
 MAC_BYTES = st.sampled_from([mac_bytes(MACS[1]), mac_bytes(MACS[2]), b"\xff" * 6, mac_bytes("01:00:5e:00:00:01")])
 NEARLY = st.builds(lambda k: bytes(b ^ (i == k) * 2 for i, b in enumerate(mac_bytes(MACS[1]))), st.integers(0, 5))
-TAGS = st.lists(st.sampled_from([b"\x81\x00\0\0", b"\x81\x00\xe0\0", b"\x88\xa8\0\0", b"\x81\x00\0\x05", b"\x81\x00\x80\0"]), max_size=3)
+TAGS = st.lists(
+    st.sampled_from([b"\x81\x00\0\0", b"\x81\x00\xe0\0", b"\x88\xa8\0\0", b"\x81\x00\0\x05", b"\x81\x00\x80\0"]),
+    max_size=3,
+)
 TYPES = st.sampled_from([b"\x08\x00", b"\x08\x06", b"\x86\xdd", b"\0\x04", b"\x05\xff", b"\x06\x00", b"\x88\xcc"])
 FRAMES = st.builds(
     lambda dst, tags, kind, payload: dst + mac_bytes("02:00:00:00:00:99") + b"".join(tags) + kind + payload,
     st.one_of(MAC_BYTES, NEARLY), TAGS, TYPES, st.binary(max_size=50),
 )  # fmt: skip
-RECEIVED = st.tuples(st.one_of(FRAMES, st.binary(max_size=13), FRAMES.map(lambda f: f[:16])), st.sampled_from([1, 1, 1, DOWN, CONNECTED]))
+RECEIVED = st.tuples(
+    st.one_of(FRAMES, st.binary(max_size=13), FRAMES.map(lambda f: f[:16])), st.sampled_from([1, 1, 1, DOWN, CONNECTED])
+)
 
 
 @given(frames(RECEIVED))

@@ -38,7 +38,9 @@ PINGS = st.builds(
 def same(left: bytes, right: bytes) -> bool:
     """Equal, zero and 0xffff being the same number in an ICMP checksum."""
     at = 4 * (left[0] & 15) + 2
-    left, right = (p[:at] + struct.pack("!H", int.from_bytes(p[at : at + 2], "big") % 0xFFFF) + p[at + 2 :] for p in (left, right))
+    left, right = (
+        p[:at] + struct.pack("!H", int.from_bytes(p[at : at + 2], "big") % 0xFFFF) + p[at + 2 :] for p in (left, right)
+    )
     return left == right
 
 
@@ -53,7 +55,14 @@ def test_mixed_frames(packets, now):
 def test_scapy_agrees():
     sent = IP(src="10.0.0.1", dst="10.0.0.2", ttl=3) / ICMP(id=5, seq=6) / b"abcdefgh"
     out = IP(run_kernel(ip4_icmp_echo_request, [Packet(bytes(sent))]).packets[0])
-    assert (out.src, out.dst, out.ttl, out[ICMP].type, out[ICMP].id, out[ICMP].seq) == ("10.0.0.2", "10.0.0.1", 64, 0, 5, 6)
+    assert (out.src, out.dst, out.ttl, out[ICMP].type, out[ICMP].id, out[ICMP].seq) == (
+        "10.0.0.2",
+        "10.0.0.1",
+        64,
+        0,
+        5,
+        6,
+    )
     again = out.copy()
     del again.chksum, again[ICMP].chksum
     assert bytes(again) == bytes(out)
@@ -69,5 +78,7 @@ def test_every_checksum_value():
 
 
 def test_the_reply_is_our_own():
-    flags = run_kernel(ip4_icmp_echo_request, [Packet(echo_request(b""), flags=TRACED | CSUM_VALID | FLOW_HASH)]).meta[0]["flags"]
+    flags = run_kernel(ip4_icmp_echo_request, [Packet(echo_request(b""), flags=TRACED | CSUM_VALID | FLOW_HASH)]).meta[
+        0
+    ]["flags"]
     assert flags == TRACED | LOCALLY_ORIGINATED

@@ -10,7 +10,7 @@ from scapy.layers.inet import ICMP, IP, UDP
 from pyvpp.buffers import CSUM_PARTIAL, L2_VALID, LOCALLY_ORIGINATED, TRACED
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.icmp.error import ICMP_WINDOW, Counter, Next, ip4_icmp_error
-from tests.graph_nodes.forwarding import MACS, address, ethernet, frames, internet_checksum, ip4, udp
+from tests.graph_nodes.forwarding import MACS, address, ethernet, internet_checksum, ip4, udp
 
 ADDRESSES = np.zeros(16, np.uint32)
 ADDRESSES[1], ADDRESSES[2] = address("10.1.1.1"), address("10.1.2.1")
@@ -25,7 +25,10 @@ def run(packets: list[Packet], now: int = ICMP_WINDOW, throttle=None):
     tables = {"ip4_interface_address": ADDRESSES}
     if throttle is not None:
         tables["icmp_throttle"] = throttle
-    return run_kernel(ip4_icmp_error, packets, tables, now=now)
+    result = run_kernel(ip4_icmp_error, packets, tables, now=now)
+    if throttle is not None:
+        throttle[:] = result.tables["icmp_throttle"]
+    return result
 
 
 def message(data: bytes, wanted: int, rx: int) -> bytes:
@@ -52,7 +55,9 @@ def reference(data: bytes, wanted: int, rx: int) -> tuple[Next, Counter, bytes]:
     return Next.LOOKUP, COUNTERS[wanted], message(data, wanted, rx)
 
 
-SOURCES = st.sampled_from(["10.9.0.1", "10.9.0.1", "10.9.0.2", "0.1.2.3", "127.0.0.1", "224.0.0.5", "240.1.1.1", "255.255.255.255"])
+SOURCES = st.sampled_from(
+    ["10.9.0.1", "10.9.0.1", "10.9.0.2", "0.1.2.3", "127.0.0.1", "224.0.0.5", "240.1.1.1", "255.255.255.255"]
+)
 DESTINATIONS = st.sampled_from(["10.1.2.2", "10.1.2.3", "224.0.0.1", "255.255.255.255", "223.255.255.255"])
 OFFENDERS = st.builds(
     ip4, st.one_of(st.binary(max_size=40), st.binary(min_size=500, max_size=800)), SOURCES, DESTINATIONS,
@@ -74,7 +79,9 @@ def test_mixed_frames(cases):
 
 def test_vpps_own_packet():
     """From VPP's trace: the reply to an expired ping of 84 bytes has 112 and the checksum 0xa588."""
-    ping = bytes.fromhex("45000054788b40000001eb180a0101020a0102020800a94627160001c49d036b0000000092c60e000000000010111213") + bytes(36)
+    ping = bytes.fromhex(
+        "45000054788b40000001eb180a0101020a0102020800a94627160001c49d036b0000000092c60e000000000010111213"
+    ) + bytes(36)
     out = run([Packet(ping[:84], flow_hash=EXPIRED)]).packets[0]
     assert out[:20].hex() == "45000070000000" + "00ff01a5880a0101010a010102"
 
@@ -82,7 +89,14 @@ def test_vpps_own_packet():
 def test_scapy_agrees():
     offender = IP(src="10.9.0.1", dst="10.1.2.2") / UDP(dport=9) / bytes(700)
     out = IP(run([Packet(bytes(offender), flow_hash=TOO_BIG)]).packets[0])
-    assert (out.src, out.dst, out.len, out[ICMP].type, out[ICMP].code, out[ICMP].nexthopmtu) == ("10.1.1.1", "10.9.0.1", 576, 3, 4, 1280)
+    assert (out.src, out.dst, out.len, out[ICMP].type, out[ICMP].code, out[ICMP].nexthopmtu) == (
+        "10.1.1.1",
+        "10.9.0.1",
+        576,
+        3,
+        4,
+        1280,
+    )
     again = out.copy()
     del again.chksum, again[ICMP].chksum
     assert bytes(again) == bytes(out)
@@ -110,7 +124,10 @@ def test_every_length():
         assert run([Packet(data, flow_hash=EXPIRED)]).packets == [message(data, EXPIRED, 1)]
 
 
-@pytest.mark.parametrize(("destination", "next_"), [(MACS[1], Next.LOOKUP), ("ff:ff:ff:ff:ff:ff", Next.DROP), ("01:00:5e:00:00:01", Next.DROP)])
+@pytest.mark.parametrize(
+    ("destination", "next_"),
+    [(MACS[1], Next.LOOKUP), ("ff:ff:ff:ff:ff:ff", Next.DROP), ("01:00:5e:00:00:01", Next.DROP)],
+)
 def test_no_answer_to_a_link_layer_broadcast(destination, next_):
     packet = Packet(ethernet(ip4(), destination=destination), cur=14, l2=0, flags=L2_VALID, flow_hash=EXPIRED)
     assert run([packet]).nexts == [next_]
@@ -129,7 +146,9 @@ def test_one_message_per_sender_and_window():
 
 
 def test_the_message_is_our_own():
-    packet = Packet(ip4(), flags=TRACED | CSUM_PARTIAL | L2_VALID, flow_hash=EXPIRED, gso_type=1, gso_size=99, error=5, l2=0)
+    packet = Packet(
+        ip4(), flags=TRACED | CSUM_PARTIAL | L2_VALID, flow_hash=EXPIRED, gso_type=1, gso_size=99, error=5, l2=0
+    )
     m = run([packet]).meta[0]
     assert m["flags"] == TRACED | LOCALLY_ORIGINATED
     assert (int(m["gso_type"]), int(m["gso_size"]), int(m["error"]), int(m["l4"]) - int(m["l3"])) == (0, 0, 0, 20)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from hypothesis import given
 from hypothesis import strategies as st
-
 from pyvpp.testing import Packet, run_kernel
+
 from pyvpp_nodes.icmp.input import Counter, Next, ip4_icmp_input
 from tests.graph_nodes.forwarding import frames, ip4
 

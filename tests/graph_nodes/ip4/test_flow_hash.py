@@ -26,12 +26,27 @@ def rot(x: int, k: int) -> int:
 
 def lookup3(a: int, b: int, c: int) -> int:
     """mix(a,b,c); final(a,b,c), as lookup3.c has them."""
-    for x, y, z, k in (("a", "c", "b", 4), ("b", "a", "c", 6), ("c", "b", "a", 8), ("a", "c", "b", 16), ("b", "a", "c", 19), ("c", "b", "a", 4)):
+    for x, y, z, k in (
+        ("a", "c", "b", 4),
+        ("b", "a", "c", 6),
+        ("c", "b", "a", 8),
+        ("a", "c", "b", 16),
+        ("b", "a", "c", 19),
+        ("c", "b", "a", 4),
+    ):
         v = {"a": a, "b": b, "c": c}
         v[x] = (v[x] - v[y]) & M ^ rot(v[y], k)
         v[y] = (v[y] + v[z]) & M
         a, b, c = v["a"], v["b"], v["c"]
-    for x, y, k in (("c", "b", 14), ("a", "c", 11), ("b", "a", 25), ("c", "b", 16), ("a", "c", 4), ("b", "a", 14), ("c", "b", 24)):
+    for x, y, k in (
+        ("c", "b", 14),
+        ("a", "c", 11),
+        ("b", "a", 25),
+        ("c", "b", 16),
+        ("a", "c", 4),
+        ("b", "a", 14),
+        ("c", "b", 24),
+    ):
         v = {"a": a, "b": b, "c": c}
         v[x] = ((v[x] ^ v[y]) - rot(v[y], k)) & M
         a, b, c = v["a"], v["b"], v["c"]
@@ -82,7 +97,9 @@ def test_each_field_counts_when_chosen_and_only_then(field, other):
 @given(ip4_packets(fragments=st.just(0), protocols=st.sampled_from([6, 17])))
 def test_both_directions_alike(data):
     l4 = 4 * (data[0] & 15)
-    back = data[:12] + data[16:20] + data[12:16] + data[20:l4] + data[l4 + 2 : l4 + 4] + data[l4 : l4 + 2] + data[l4 + 4 :]
+    back = (
+        data[:12] + data[16:20] + data[12:16] + data[20:l4] + data[l4 + 2 : l4 + 4] + data[l4 : l4 + 2] + data[l4 + 4 :]
+    )
     assert flow(data, FLOW_HASH_DEFAULT | HASH_SYMMETRIC) == flow(back, FLOW_HASH_DEFAULT | HASH_SYMMETRIC)
     assert flow(data) == flow(back, FLOW_HASH_DEFAULT | HASH_REVERSE)
 
@@ -94,5 +111,7 @@ def test_fragments_of_a_datagram_stay_together():
 
 def test_every_port_spreads_evenly():
     """Sixteen buckets over all source ports: each within a tenth of its share."""
-    buckets = np.bincount([flow(ip4(udp(source_port=port), **BASE)) & 15 for port in range(0, 1 << 16, 8)], minlength=16)
+    buckets = np.bincount(
+        [flow(ip4(udp(source_port=port), **BASE)) & 15 for port in range(0, 1 << 16, 8)], minlength=16
+    )
     assert abs(buckets - 512).max() < 100

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyvpp.testing import Packet, run_kernel
 from scapy.layers.inet import IP, UDP, IPOption_Router_Alert
 
-from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.ip4.input import Counter, Next, ip4_input
 from tests.graph_nodes.forwarding import checksum_is_good, frames, ip4, ip4_packets, with_checksum
 
@@ -48,7 +48,11 @@ def survives(next_: Next) -> bool:
 def received(draw: st.DrawFn) -> bytes:
     """Packets with Ethernet padding behind them, some with one word of the header changed, its checksum right or wrong."""
     data = bytearray(draw(ip4_packets(ttls=st.integers(0, 255))) + draw(st.sampled_from([b"", b"", bytes(6)])))
-    fault = draw(st.sampled_from(["none", "none", "none", "version", "length", "cut", "bits", "checksum", "fragment", "multicast"]))
+    fault = draw(
+        st.sampled_from(
+            ["none", "none", "none", "version", "length", "cut", "bits", "checksum", "fragment", "multicast"]
+        )
+    )
     if fault == "version":
         data[0] = draw(st.integers(0, 255))
     elif fault == "length":
@@ -94,7 +98,10 @@ def test_every_checksum_value():
     for start in range(0, 1 << 16, 1 << 13):
         good = [with_checksum(base[:4] + struct.pack("!H", i) + base[6:]) for i in range(start, start + (1 << 13))]
         assert set(nexts_of(good)) == {Next.LOOKUP}
-        bad = [data[:10] + struct.pack("!H", (int.from_bytes(data[10:12], "big") + 1) % 0x10000) + data[12:] for data in good]
+        bad = [
+            data[:10] + struct.pack("!H", (int.from_bytes(data[10:12], "big") + 1) % 0x10000) + data[12:]
+            for data in good
+        ]
         assert nexts_of(bad) == [reference(data)[0] for data in bad]
 
 

@@ -21,7 +21,11 @@ FIB.route("10.7.0.0/16", FIB.balance(FIB.adjacency(Kind.REWRITE, 1), FIB.adjacen
 PROTOCOLS = np.zeros(256, np.uint16)
 PROTOCOLS[[1, 17, 6]] = 0x8001, 0x8011, 0x8006
 HOST_TAP = 3
-TABLES = {**FIB.tables, "interfaces": interface_table({HOST_TAP: {"flags": UP | HOST}}), "ip4_local_protocols": PROTOCOLS}
+TABLES = {
+    **FIB.tables,
+    "interfaces": interface_table({HOST_TAP: {"flags": UP | HOST}}),
+    "ip4_local_protocols": PROTOCOLS,
+}
 
 
 def l4_checksum(packet: bytes, length: int | None = None) -> int:
@@ -69,7 +73,9 @@ def packets(draw: st.DrawFn) -> bytes:
     protocol = draw(st.sampled_from([1, 6, 17, 17, 47]))
     payload = bytearray(draw(st.binary(min_size=0, max_size=60)))
     if protocol == 17 and len(payload) >= 8:
-        payload[4:6] = struct.pack("!H", draw(st.sampled_from([len(payload), len(payload), len(payload) + 1, len(payload) - 3, 7, 8])))
+        payload[4:6] = struct.pack(
+            "!H", draw(st.sampled_from([len(payload), len(payload), len(payload) + 1, len(payload) - 3, 7, 8]))
+        )
     source = draw(st.sampled_from(["10.1.1.9", "10.1.2.1", "10.7.1.1", "203.0.113.5"]))
     destination = draw(st.sampled_from(["10.1.2.1", "10.1.2.1", "255.255.255.255"]))
     fragment = draw(st.sampled_from([0, 0, 0, 0, 0x4000, 0x2000, 0x0007]))

@@ -21,7 +21,17 @@ PATHS = [FIB.adjacency(Kind.REWRITE, n) for n in (1, 2, 3, 1)]
 MANY = FIB.balance(*PATHS)
 FIB.route("192.0.2.0/24", MANY)
 FIB.to("198.51.100.0/25", Kind.MIDCHAIN, 3)
-DESTINATIONS = ["10.1.2.1", "10.1.2.2", "10.1.2.3", "10.1.3.1", "10.9.9.9", "192.0.2.77", "198.51.100.127", "198.51.100.128", "8.8.8.8"]
+DESTINATIONS = [
+    "10.1.2.1",
+    "10.1.2.2",
+    "10.1.2.3",
+    "10.1.3.1",
+    "10.9.9.9",
+    "192.0.2.77",
+    "198.51.100.127",
+    "198.51.100.128",
+    "8.8.8.8",
+]
 PACKETS = st.builds(
     lambda destination, port, protocol: ip4(udp(source_port=port), destination=destination, protocol=protocol),
     st.sampled_from(DESTINATIONS), st.integers(0, 0xFFFF), st.sampled_from([1, 6, 17]),

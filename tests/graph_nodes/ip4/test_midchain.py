@@ -61,7 +61,11 @@ def test_scapy_agrees():
 
 def test_vpps_own_packet():
     """From VPP's trace: 10.1.2.1 to 10.1.2.2, 104 bytes, checksum 0x628e."""
-    out = run_kernel(ip4_midchain, [Packet(ip4(bytes(64))[:84], adj=TUNNELS[1])], {**FIB.tables, "adjacencies": with_header(HEADERS[0])})
+    out = run_kernel(
+        ip4_midchain,
+        [Packet(ip4(bytes(64))[:84], adj=TUNNELS[1])],
+        {**FIB.tables, "adjacencies": with_header(HEADERS[0])},
+    )
     assert out.packets[0][:20].hex() == "45000068000000004004628e0a0102010a010202"
 
 
@@ -79,7 +83,9 @@ def test_every_length():
     assert result.packets == [reference(data, 1, 0)[1] for data in sent]
     for first in range(0, 1 << 16, 1009):
         header = with_checksum(HEADERS[1][:4] + struct.pack("!H", first) + HEADERS[1][6:])
-        out = run_kernel(ip4_midchain, [Packet(sent[9], adj=TUNNELS[1])], {**FIB.tables, "adjacencies": with_header(header)}).packets[0]
+        out = run_kernel(
+            ip4_midchain, [Packet(sent[9], adj=TUNNELS[1])], {**FIB.tables, "adjacencies": with_header(header)}
+        ).packets[0]
         assert internet_checksum(out[:20]) in (0, 0xFFFF)
 
 

@@ -12,7 +12,17 @@ from pyvpp.buffers import CSUM_PARTIAL, LOCALLY_ORIGINATED
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.fib.tables import Kind
 from pyvpp_nodes.ip4.rewrite import Counter, Next, ip4_rewrite
-from tests.graph_nodes.forwarding import MACS, NEIGHBOR_MAC, Fib, ethernet, frames, ip4, ip4_packets, output_of, with_checksum
+from tests.graph_nodes.forwarding import (
+    MACS,
+    NEIGHBOR_MAC,
+    Fib,
+    ethernet,
+    frames,
+    ip4,
+    ip4_packets,
+    output_of,
+    with_checksum,
+)
 
 HEADER = ethernet(b"", destination=NEIGHBOR_MAC, source=MACS[2])
 FIB = Fib()
@@ -20,7 +30,12 @@ ETHERNET = FIB.adjacency(Kind.REWRITE, 2, HEADER)
 SMALL_MTU = FIB.adjacency(Kind.REWRITE, 3, HEADER, mtu=68)
 TUN = FIB.adjacency(Kind.REWRITE, 1)
 ODD = FIB.adjacency(Kind.REWRITE, 1, bytes(range(37)))
-REWRITES = {ETHERNET: (2, HEADER, 9000), SMALL_MTU: (3, HEADER, 68), TUN: (1, b"", 9000), ODD: (1, bytes(range(37)), 9000)}
+REWRITES = {
+    ETHERNET: (2, HEADER, 9000),
+    SMALL_MTU: (3, HEADER, 68),
+    TUN: (1, b"", 9000),
+    ODD: (1, bytes(range(37)), 9000),
+}
 
 
 def reference(data: bytes, adjacency: int, flags: int) -> tuple[int, bytes]:
@@ -31,7 +46,9 @@ def reference(data: bytes, adjacency: int, flags: int) -> tuple[int, bytes]:
         return Next.ICMP_ERROR, data
     if len(data) > mtu:
         return (Next.ICMP_ERROR if data[6] & 0x40 else Next.FRAG), data
-    return output_of(sw_if_index), header + (data if local else with_checksum(data[:8] + bytes([data[8] - 1]) + data[9:]))
+    return output_of(sw_if_index), header + (
+        data if local else with_checksum(data[:8] + bytes([data[8] - 1]) + data[9:])
+    )
 
 
 CASES = st.tuples(ip4_packets(), st.sampled_from(list(REWRITES)), st.sampled_from([0, 0, 0, LOCALLY_ORIGINATED]))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from hypothesis import given
 from hypothesis import strategies as st
-
 from pyvpp.testing import Packet, run_kernel
+
 from pyvpp_nodes.fib.tables import Kind
 from pyvpp_nodes.ip4.tunnel_output import tunnel_output
 from tests.graph_nodes.forwarding import Fib, frames, ip4_packets
@@ -17,7 +17,9 @@ UNDER = {
 @given(frames(st.tuples(ip4_packets(), st.sampled_from(list(UNDER)))))
 def test_counts_and_follows_the_underlay(cases):
     result = run_kernel(tunnel_output, [Packet(data, adj=adjacency) for data, adjacency in cases], FIB.tables)
-    assert [(int(m["adj"]), n) for m, n in zip(result.meta, result.nexts, strict=True)] == [UNDER[a][1:] for _, a in cases]
+    assert [(int(m["adj"]), n) for m, n in zip(result.meta, result.nexts, strict=True)] == [
+        UNDER[a][1:] for _, a in cases
+    ]
     assert result.packets == [data for data, _ in cases]
     tx = result.tables["interface_tx"]
     for sw_if_index in (2, 3):

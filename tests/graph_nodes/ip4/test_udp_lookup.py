@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from pyvpp.testing import Packet, run_kernel
+
 from pyvpp_nodes.ip4.udp_lookup import Counter, Next, ip4_udp_lookup
 from tests.graph_nodes.forwarding import frames, ip4, udp
 

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""interface-output-arc-end: pass a packet that passed all features of the arc interface-output to its driver.
+
+One node for all interfaces; `m.tx` says which. Where no feature is enabled, `<interface>-output` does this itself.
+"""
+
+from enum import IntEnum
+
+from numba import int64, uint64
+
+from pyvpp.jit import jit
+from pyvpp.node import NodeCounter, node
+from pyvpp.typing import U16, U32, U64, Records
+
+
+class Next(IntEnum):
+    DROP = 0
+
+
+class Counter(NodeCounter):
+    DELETED = 0, "interface is deleted"
+
+
+@node(name="interface-output-arc-end", next={Next.DROP: "error-drop"}, counters=Counter)
+@jit
+def interface_output_arc_end(
+    meta: Records, frame: U32, nexts: U16, counters: U64, error_base: int, interface_tx_next: U16
+) -> None:
+    for i, b in enumerate(frame):
+        m = meta[b]
+        tx = int64(interface_tx_next[m.tx])
+        nexts[i] = tx
+        if tx == 0:
+            counters[Counter.DELETED] += uint64(1)
+            m.error = error_base + Counter.DELETED
+            nexts[i] = Next.DROP
