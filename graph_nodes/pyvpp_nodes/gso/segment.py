@@ -14,13 +14,13 @@ from pyvpp.buffers import (
     LARGE_ROOM,
     NO_BUFFER,
     SMALL_ROOM,
+    emit_to,
     give_back,
     slot_start,
     take_large,
     take_small,
 )
 from pyvpp.jit import inline, jit
-from pyvpp.node import emit_to
 from pyvpp.typing import U8, U32, Record, Records
 from pyvpp.wire import be16, be32, copy, put_be16, put_be32
 from pyvpp_nodes.gso.checksum import WITHOUT_CSUM_PARTIAL, put_l4_checksum

@@ -14,12 +14,12 @@ from enum import IntEnum
 
 import numpy as np
 from numba import int64, uint64
-
-from pyvpp.buffers import HEADROOM, NO_BUFFER, give_back, slot_start
-from pyvpp.jit import inline, jit
-from pyvpp.node import FREE, NodeCounter, Severity, emit_to, node
-from pyvpp.tables import Table
+from pyvpp.buffers import HEADROOM, NO_BUFFER, emit_to, give_back, slot_start
+from pyvpp.node import FREE, NodeCounter, Severity, node
 from pyvpp.trace import TraceRecord
+
+from pyvpp.jit import inline, jit
+from pyvpp.tables import Table
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, copy, put_be16

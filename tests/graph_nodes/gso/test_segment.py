@@ -68,7 +68,7 @@ def sent_by_linux(data: bytes, l2: int, size: int, udp: bool = False) -> list[by
 def gso_packet(data: bytes, l2: int, size: int, kind: int, **meta) -> Packet:
     l4 = l2 + (4 * (data[l2] & 15) if data[l2] >> 4 == 4 else 40)
     fields = {"csum_start": l4, "csum_offset": 6 if kind == 5 else 16, "gso_size": size, "gso_type": kind, "adj": ADJACENCY}
-    return Packet(data, flags=CSUM_PARTIAL, **(fields | meta))
+    return Packet(data, **(fields | {"flags": CSUM_PARTIAL} | meta))
 
 
 def tcp(n: int, **fields) -> bytes:
@@ -85,7 +85,7 @@ TCP_PACKETS = st.builds(
 @given(st.lists(st.tuples(TCP_PACKETS, st.integers(100, 2500), st.sampled_from([1, 0x81])), min_size=1, max_size=4))
 def test_tcp_is_segmented_as_by_linux(received):
     packets = [gso_packet(data, 0, size, kind) for data, size, kind in received]
-    result = run_kernel(gso_ip4.gso_ip4, packets, adjacencies())
+    result = run_kernel(gso_ip4.gso_ip4, packets, adjacencies(), buffers=200)
     assert result.nexts == [FREE] * len(received)
     expected = [segment for data, size, _ in received for segment in sent_by_linux(data, 0, size)]
     assert result.emitted == [(segment, gso_ip4.Next.MIDCHAIN) for segment in expected]
@@ -98,14 +98,14 @@ def test_every_payload_around_the_segment_size(size):
     for n in range(max(1, size - 3), size + 4):
         for payload in (n, n + size):
             data = tcp(payload)
-            result = run_kernel(gso_ip4.gso_ip4, [gso_packet(data, 0, size, 1)], adjacencies())
+            result = run_kernel(gso_ip4.gso_ip4, [gso_packet(data, 0, size, 1)], adjacencies(), buffers=130)
             assert [segment for segment, _ in result.emitted] == sent_by_linux(data, 0, size)
 
 
 def test_all_small_sizes():
     data = tcp(120)
     for size in range(1, 125):
-        result = run_kernel(gso_ip4.gso_ip4, [gso_packet(data, 0, size, 1)], adjacencies())
+        result = run_kernel(gso_ip4.gso_ip4, [gso_packet(data, 0, size, 1)], adjacencies(), buffers=130)
         assert [segment for segment, _ in result.emitted] == sent_by_linux(data, 0, size)
 
 
@@ -151,10 +151,15 @@ def test_ethernet_frames(tags, version):
 
 
 def test_metadata_goes_with_every_segment():
-    packet = gso_packet(tcp(300), 0, 100, 1, tx=5, rx=2, flow_hash=77)
-    packet.flags |= LOCALLY_ORIGINATED
+    inherited = {"tx": 5, "flow_hash": 77, "trace": 9, "feature": 3}
+    packet = gso_packet(tcp(300), 0, 100, 1, rx=2, l4=20, flags=CSUM_PARTIAL | LOCALLY_ORIGINATED, **inherited)
     result = run_kernel(gso_ip4.gso_ip4, [packet], adjacencies())
-    assert len(result.emitted) == 3
+    assert len(result.emitted_meta) == 3
+    for m in result.emitted_meta:
+        assert {name: int(m[name]) for name in inherited} == inherited
+        assert (m["flags"], m["rx"], m["adj"], m["ref"]) == (LOCALLY_ORIGINATED, 2, ADJACENCY, 1)
+        assert (m["gso_type"], m["gso_size"], m["csum_start"]) == (0, 0, 0)
+        assert (m["l3"], m["l4"]) == (m["cur"], m["cur"] + 20)
 
 
 BAD = {
@@ -192,6 +197,7 @@ def test_random_bytes(data, size, kind, start):
 def test_without_buffers_what_was_sent_is_sent_and_the_rest_counted():
     many = [gso_packet(tcp(60000), 0, 100, 1) for _ in range(4)]
     result = run_kernel(gso_ip4.gso_ip4, many, adjacencies())
+    assert result.free_buffers == 128 - len(result.emitted)
     lost = result.counters[gso_ip4.Counter.MEMORY]
     assert lost > 0
     assert result.nexts.count(gso_ip4.Next.DROP) == lost
