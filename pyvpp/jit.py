@@ -8,8 +8,12 @@ compiles at import. Under NUMBA_DISABLE_JIT=1 both leave the function as it is.
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar, cast
 
-import numba
-from numba import config
+from pyvpp import cache
+
+cache.directory()  # before numba is imported: it reads the variable once
+
+import numba  # noqa: E402
+from numba import config  # noqa: E402
 
 P = ParamSpec("P")
 R = TypeVar("R")

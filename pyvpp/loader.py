@@ -12,6 +12,8 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from pyvpp.features import FeatureArc
 from pyvpp.jit import plain
 from pyvpp.node import Node
@@ -86,3 +88,18 @@ def tables_beside(node: Node) -> tuple[Any, ...]:
     except ImportError as error:
         log.warning("tables of %s are incomplete: %s", top, error)
         return ()
+
+
+@functools.cache
+def _everything() -> Declarations:
+    return load()
+
+
+def declared_dtype(name: str) -> Any:
+    """The dtype of a table, for generated entries."""
+    tables = _everything().tables
+    if name in tables:
+        return tables[name].dtype
+    if name.endswith("_arc"):
+        return np.dtype(np.uint32)
+    raise LookupError(f"no table {name} is declared")

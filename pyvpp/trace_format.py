@@ -4,7 +4,7 @@
 Node packages put their own lines around these. Bytes that end too early give fewer lines, never an exception.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 ETHERTYPES = {
     0x0800: "IP4",
@@ -131,7 +131,8 @@ def format_ip4(packet: bytes) -> list[str]:
     )
     inner = packet[max(header_bytes, 20) :]
     if offset == 0 and inner:
-        lines += {1: format_icmp, 4: format_ip4, 6: format_tcp, 17: format_udp}.get(protocol, lambda _: [])(inner)
+        known: dict[int, Callable[[bytes], list[str]]] = {1: format_icmp, 4: format_ip4, 6: format_tcp, 17: format_udp}
+        lines += known[protocol](inner) if protocol in known else []
     return lines
 
 

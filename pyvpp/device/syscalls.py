@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import config, int32, int64, types, uint32, uint64
 from numba.extending import intrinsic
@@ -69,6 +70,8 @@ else:
         types.int64(types.int32, types.int64, types.uint64, types.int32, types.int64, types.uint32),
     )
     _recv = types.ExternalFunction("recv", types.int64(types.int32, types.int64, types.uint64, types.int32))
+    _epoll_wait = types.ExternalFunction("epoll_wait", types.int32(types.int32, types.int64, types.int32, types.int32))
+    _usleep = types.ExternalFunction("usleep", types.int32(types.uint32))
     _errno_location = types.ExternalFunction("__errno_location", types.int64())
 
     def _pointer(context: Any, builder: Any, signature: Any, arguments: Any, kind: Any) -> Any:
@@ -140,3 +143,23 @@ def take_socket_error(fd: int) -> int:
         return 0
     error = _errno()
     return 0 if error == EAGAIN else -error
+
+
+if not config.DISABLE_JIT:
+
+    @inline
+    def epoll_wait(epoll_fd: int, events: int, capacity: int, timeout_ms: int) -> int:
+        """How many events were written at address `events`; -1 on error."""
+        return int(_epoll_wait(np.int32(epoll_fd), np.int64(events), np.int32(capacity), np.int32(timeout_ms)))
+
+    @inline
+    def nanosleep(ns: int) -> None:
+        """Sleeps for about so long, a microsecond at least."""
+        _usleep(np.uint32(max(1, ns // 1000)))
+else:
+
+    def epoll_wait(epoll_fd: int, events: int, capacity: int, timeout_ms: int) -> int:
+        raise NotImplementedError("the worker's loop runs compiled only")
+
+    def nanosleep(ns: int) -> None:
+        raise NotImplementedError("the worker's loop runs compiled only")

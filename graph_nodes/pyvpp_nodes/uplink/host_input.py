@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""host-input: pass what the host sends to the wire unchanged, and route what goes to pods and tunnels.
+
+Frames of the TAP that stands in for an uplink. IPv4 to a destination that pyvpp owns goes to ip4-input whatever the
+destination MAC address is: the host sends it to its gateway. Everything else leaves by the uplink as it came: same MAC
+addresses, same TTL, any ethertype.
+"""
+
+from enum import IntEnum
+
+from numba import uint32, uint64
+
+from pyvpp.jit import jit
+from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.trace import TraceRecord
+from pyvpp.trace_format import format_ethernet_header
+from pyvpp.typing import U8, U16, U32, U64, Records
+from pyvpp.wire import be16, be32
+from pyvpp_nodes.fib.mtrie import fib_lookup
+from pyvpp_nodes.fib.tables import LB_PASS_THROUGH
+from pyvpp_nodes.uplink.owner import ETHERNET_HEADER, MIN_IP4
+
+IP4 = 0x0800
+MULTICAST_BIT = 1
+
+
+class Next(IntEnum):
+    IP4 = 0
+
+
+class Counter(NodeCounter):
+    TO_WIRE = 0, "passed to the wire", Severity.INFO
+    OURS = 1, "routed by pyvpp", Severity.INFO
+
+
+def trace(record: TraceRecord) -> list[str]:
+    return [f"{record.rx_name} to {record.next}", *format_ethernet_header(record.data)]
+
+
+@node(name="host-input", next={Next.IP4: "ip4-input"}, counters=Counter, trace=trace)
+@jit
+def host_input(
+    heap: U8,
+    meta: Records,
+    frame: U32,
+    nexts: U16,
+    counters: U64,
+    interfaces: Records,
+    ip4_fib_roots: U32,
+    ip4_fib_plies: U32,
+    load_balances: Records,
+) -> None:
+    for i in range(len(frame)):
+        m = meta[frame[i]]
+        at, length = int(m.cur), int(m.len)
+        interface = interfaces[m.rx]
+        ip = at + ETHERNET_HEADER
+        if (
+            length >= ETHERNET_HEADER + MIN_IP4
+            and be16(heap, at + 12) == IP4
+            and not int(heap[at]) & MULTICAST_BIT
+        ):
+            destination = be32(heap, ip + 16)
+            lb = fib_lookup(ip4_fib_roots, ip4_fib_plies, int(interface.fib_index), destination)
+            if not int(load_balances[lb].flags) & LB_PASS_THROUGH:
+                m.cur = ip
+                m.l3 = uint32(ip)
+                m.len = uint32(length - ETHERNET_HEADER)
+                counters[Counter.OURS] += uint64(1)
+                nexts[i] = Next.IP4
+                continue
+        m.tx = interface.peer
+        nexts[i] = interfaces[interface.peer].output_next
+        counters[Counter.TO_WIRE] += uint64(1)

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose a packet is that arrives on an uplink or from the host: pyvpp's or the host's. The FIB says so."""
+
+from pyvpp.jit import inline
+from pyvpp.typing import U8, U16, U32, Records
+from pyvpp.wire import be16, be32
+from pyvpp_nodes.fib.mtrie import fib_lookup
+from pyvpp_nodes.fib.tables import LB_PASS_THROUGH, LB_RECEIVE
+
+ETHERNET_HEADER = 14
+MIN_IP4 = 20
+PROTOCOL_UDP = 17
+FRAGMENT_OFFSET = 0x1FFF
+
+
+@inline
+def is_ours(
+    heap: U8,
+    ip: int,
+    length: int,
+    fib_index: int,
+    ip4_fib_roots: U32,
+    ip4_fib_plies: U32,
+    load_balances: Records,
+    ip4_local_protocols: U16,
+    udp_ports: U16,
+) -> bool:
+    """Whether the IPv4 packet at `ip` goes somewhere the host does not: a pod, a tunnel, or a tunnel's outer packet."""
+    if length < MIN_IP4:
+        return False
+    flags = int(load_balances[fib_lookup(ip4_fib_roots, ip4_fib_plies, fib_index, be32(heap, ip + 16))].flags)
+    if not flags & LB_PASS_THROUGH:
+        return True
+    if not flags & LB_RECEIVE:
+        return False
+    protocol = int(heap[ip + 9])
+    if protocol != PROTOCOL_UDP:
+        return int(ip4_local_protocols[protocol]) != 0
+    header = 4 * (int(heap[ip]) & 0xF)
+    if be16(heap, ip + 6) & FRAGMENT_OFFSET or length < header + 8:
+        return False
+    return int(udp_ports[be16(heap, ip + header + 2)]) != 0

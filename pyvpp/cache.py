@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where compiled code is kept: a directory keyed by the sources, the numba version and the CPU.
+
+numba's own cache does not see an edit in a file that a kernel only imports, so the key holds a hash of all sources.
+NUMBA_CACHE_DIR, when set, is used as it is. A directory that cannot be written is replaced by a temporary one.
+"""
+
+import functools
+import hashlib
+import logging
+import os
+import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "unknown"
+    return next((line for line in lines if line.startswith("model name")), "unknown")
+
+
+def source_roots() -> list[Path]:
+    """Folders of pyvpp and of the packages beside it that hold nodes."""
+    here = Path(__file__).resolve().parent
+    beside = [here.parent, here.parent / "graph_nodes", here.parent / "plugins"]
+    return [here, *(found for root in beside for found in sorted(root.glob("pyvpp_*")) if found.is_dir())]
+
+
+def key() -> str:
+    """Sixteen hex digits that change when compiled code could."""
+    digest = hashlib.sha256()
+    try:
+        digest.update(version("numba").encode())
+    except PackageNotFoundError:
+        digest.update(b"no numba")
+    digest.update(f"{sys.version_info[:3]} {_cpu()}".encode())
+    for root in source_roots():
+        for path in sorted(root.rglob("*.py")):
+            digest.update(str(path.relative_to(root)).encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _writable(directory: Path) -> bool:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / f".probe-{os.getpid()}"
+        probe.write_bytes(b"1")
+        probe.unlink()
+    except OSError as error:
+        log.warning("code cache %s cannot be used: %s", directory, error)
+        return False
+    return True
+
+
+@functools.cache
+def directory() -> Path:
+    """The directory, made when it is not there."""
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    if given and _writable(Path(given)):
+        return Path(given)
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    chosen = base / "pyvpp" / key()
+    if not _writable(chosen):
+        chosen = Path(tempfile.mkdtemp(prefix="pyvpp-cache-"))
+        log.warning("compiled code is kept in %s and lost when that is removed", chosen)
+    os.environ["NUMBA_CACHE_DIR"] = str(chosen)
+    return chosen

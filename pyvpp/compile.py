@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes native code of nodes, before anything is taken over, in parallel processes, kept on disk.
+
+For each node a small module is written into the cache directory with an `entry` of one uniform signature: it rebuilds
+the kernel's arrays from the worker's context and the node's runtime record and calls the kernel. numba caches only
+functions that have a file, hence the modules.
+"""
+
+import importlib.util
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from pyvpp import cache
+from pyvpp.jit import plain
+from pyvpp.node import Kind, Node
+from pyvpp.tables import Table
+
+log = logging.getLogger(__name__)
+
+RUNTIME_INSTANCE, RUNTIME_ERROR_BASE, RUNTIME_COUNTERS, RUNTIME_TABLES = 0, 1, 2, 4
+RUNTIME_WORDS = 64
+_HEADER = """\
+import numpy as np
+from numba import carray, cfunc, types
+from pyvpp.buffers import BUFFER
+from pyvpp.dispatch import pointer
+from {module} import {attribute} as NODE
+from pyvpp.loader import declared_dtype
+kernel = NODE.kernel
+"""
+_KNOWN = {
+    "heap": "carray(pointer(c[0]), c[1], np.uint8)",
+    "meta": "carray(pointer(c[2]), c[3], BUFFER)",
+    "pool": "carray(pointer(c[4]), c[5], np.uint32)",
+    "emit": "carray(pointer(c[6]), c[7], np.uint32)",
+    "frame": "carray(pointer(frame), n, np.uint32)",
+    "nexts": "carray(pointer(nexts), n, np.uint16)",
+    "counters": "carray(pointer(r[2]), r[3], np.uint64)",
+    "now": "c[8]",
+    "worker": "c[9]",
+    "heap_address": "c[0]",
+    "instance": "r[0]",
+    "error_base": "r[1]",
+}
+
+
+def table_parameters(node: Node) -> list[str]:
+    """The kernel's parameters that are tables, in the order their addresses stand in the runtime record."""
+    return [name for name in node.parameters if name not in _KNOWN]
+
+
+def entry_source(node: Node) -> str:
+    """The generated module of a node."""
+    module = plain(node.kernel).__module__
+    attribute = next(name for name, value in vars(sys.modules[module]).items() if value is node)
+    tables = table_parameters(node)
+    lines = [_HEADER.format(module=module, attribute=attribute)]
+    lines += [f'T{k} = declared_dtype("{name}")' for k, name in enumerate(tables)]
+    given = {name: f"carray(pointer(r[{RUNTIME_TABLES + 2 * k}]), r[{RUNTIME_TABLES + 2 * k + 1}], T{k})" for k, name in enumerate(tables)}
+    arguments = ", ".join(given.get(name) or _KNOWN[name] for name in node.parameters)
+    lines += [
+        "@cfunc(types.int64(*[types.int64] * 5), cache=True, nogil=True, error_model='numpy')",
+        "def entry(context, runtime, frame, n, nexts):",
+        "    c = carray(pointer(context), 16, np.int64)",
+        f"    r = carray(pointer(runtime), {RUNTIME_WORDS}, np.int64)",
+        f"    {'return ' if node.kind is Kind.INPUT else ''}kernel({arguments})",
+    ]
+    if node.kind is not Kind.INPUT:
+        lines.append("    return 0")
+    return "\n".join(lines) + "\n"
+
+
+def check(node: Node, tables: dict[str, Table], arcs: Iterable[str]) -> list[str]:
+    """What is wrong with a node's declaration, for the error that is raised when the graph is built."""
+    if node.kind is Kind.PYTHON:
+        return []
+    known = {*tables, *(arc.replace("-", "_") + "_arc" for arc in arcs)}
+    missing = [name for name in table_parameters(node) if name not in known]
+    return [f"node {node.name}: no table {name} is declared anywhere" for name in missing]
+
+
+def load_entry(node: Node) -> Any:
+    """The node's cfunc, from the cache or compiled now. A damaged cache is thrown away."""
+    directory = cache.directory() / "entries"
+    directory.mkdir(parents=True, exist_ok=True)
+    name = "pyvpp_entry_" + node.name.replace("-", "_").replace(".", "_")
+    path = directory / f"{name}.py"
+    source = entry_source(node)
+    if not path.exists() or path.read_text() != source:
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(source)
+        temporary.replace(path)
+    try:
+        return _import(name, path)
+    except (EOFError, OSError, ValueError, KeyError, ImportError, AttributeError) as error:
+        log.warning("compiled code of %s is damaged (%s): compiling anew", node.name, error)
+        for stale in [*cache.directory().rglob(f"{name}.*.nbi"), *cache.directory().rglob(f"{name}.*.nbc")]:
+            stale.unlink(missing_ok=True)
+        return _import(name, path)
+    except Exception as error:
+        if type(error).__module__.startswith("numba"):
+            raise ValueError(f"node {node.name} cannot be compiled: {error}") from error
+        if type(error).__module__ in ("pickle", "_pickle"):
+            shutil.rmtree(cache.directory(), ignore_errors=True)
+            directory.mkdir(parents=True, exist_ok=True)
+            path.write_text(source)
+            return _import(name, path)
+        raise
+
+
+def _import(name: str, path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module.entry
+
+
+def warm_loop() -> None:
+    """Compiles the worker's loop: it is called once with the order to stop."""
+    from pyvpp.worker import call_loop_once
+
+    call_loop_once()
+
+
+def _done(name: str) -> Path:
+    return cache.directory() / "entries" / f"{name}.done"
+
+
+def compile_in_parallel(nodes: list[Node], progress: Callable[[int, int, str], None], processes: int | None = None) -> int:
+    """Fills the cache for these nodes and the loop; returns how many were not there. Raises ValueError on a bad kernel."""
+    names = ["<loop>", *(node.name for node in nodes if node.kind is not Kind.PYTHON)]
+    todo = [name for name in names if not _done(name).exists()]
+    if not todo:
+        return 0
+    processes = min(processes or os.cpu_count() or 1, len(todo))
+    groups = [todo[k::processes] for k in range(processes)]
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "pyvpp.compile", *group], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for group in groups
+    ]
+    import selectors
+
+    finished, errors = 0, []
+    with selectors.DefaultSelector() as selector:
+        for child in children:
+            assert child.stdout
+            selector.register(child.stdout, selectors.EVENT_READ, child)
+        while selector.get_map():
+            for chosen, _ in selector.select():
+                line = chosen.fileobj.readline()  # type: ignore[union-attr]
+                if line:
+                    finished += 1
+                    progress(finished, len(todo), line.strip())
+                else:
+                    selector.unregister(chosen.fileobj)
+    for child in children:
+        _, error = child.communicate()
+        if child.returncode:
+            errors.append(error.strip().splitlines()[-1] if error.strip() else f"compiler ended with {child.returncode}")
+    if errors:
+        log.warning("compiling in parallel: %s", "; ".join(errors))
+    return len(todo)
+
+
+def main(names: list[str]) -> None:
+    """A compiler process: compiles the named nodes, one line of output for each that is done."""
+    from pyvpp.loader import load
+
+    nodes = load().nodes
+    for name in names:
+        if name == "<loop>":
+            warm_loop()
+        else:
+            load_entry(nodes[name])
+        _done(name).parent.mkdir(parents=True, exist_ok=True)
+        _done(name).touch()
+        print(name, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

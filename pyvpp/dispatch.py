@@ -1,0 +1,416 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker's loop in native code: poll inputs, run pending nodes, move packets to their next node, count, sleep.
+
+It holds no GIL and reaches nodes through a table of addresses: replacing a node is one 8-byte store. Every node has a
+queue of its own that holds as many indices as there are buffers, so nothing ever overflows, and a node runs on up to
+FRAME_SIZE of them at a time. The loop returns when told to stop.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, types, uint16, uint32, uint64
+from numba.extending import intrinsic
+
+from pyvpp.buffers import (
+    BUFFER,
+    LARGE_BUFFERS,
+    POOL_ENTRIES,
+    POOL_SMALL,
+    TRACED,
+    give_back,
+)
+from pyvpp.device.syscalls import epoll_wait, nanosleep
+from pyvpp.jit import inline, jit
+from pyvpp.node import FRAME_SIZE, FREE, HELD, TO_NODE
+from pyvpp.tables import record_dtype
+from pyvpp.trace import TRACE_BYTES
+from pyvpp.typing import I64, U16, U32, Record, Records
+
+MAX_SLOTS = 16
+SCRATCH = FRAME_SIZE
+
+NODE_ROW = record_dtype(
+    [
+        ("entry", np.int64),  # address of the node's cfunc; 0: not in use
+        ("runtime", np.int64),  # address of the record it rebuilds its arrays from
+        ("queue", np.int64),  # address of u32[capacity]
+        ("head", np.int64),  # first waiting index
+        ("count", np.int64),  # one past the last
+        ("calls", np.uint64),
+        ("vectors", np.uint64),
+        ("clocks", np.uint64),
+        ("max_clocks", np.uint64),
+        ("suspends", np.uint64),
+        ("pending", np.uint8),
+        ("kind", np.uint8),  # KIND_*
+        ("ready", np.uint8),  # an input that has, or may have, packets
+        ("polled", np.uint8),  # an input that is always asked
+        ("n_next", np.uint16),
+        ("pad", np.uint16),
+        ("trace_limit", np.int64),  # packets still to be marked at this node
+        ("next", np.uint16, (MAX_SLOTS,)),
+    ]
+)
+KIND_INTERNAL, KIND_INPUT, KIND_PYTHON = 0, 1, 2
+
+# control words of a worker, i64
+STOP, PARK, PARKED, LOOPS, TRACE_ON, TRACE_USED, TRACE_PACKETS, EPOLL_FD, EVENT_FD, CLOCK_START, NS_NUM, SPIN_NS, \
+    PUNT_HEAD, PUNT_TAIL, INJECT_HEAD, INJECT_TAIL, MAIN_EVENT_FD, HEARTBEAT, BAD_NEXT, PUNT_LOST, MAX_LOOPS, SLEEPS, \
+    DROP_NODE, N_NODES, PENDING_CAPACITY, VECTORS_OUT = range(26)  # fmt: skip
+CONTROL_WORDS = 64
+NS_SHIFT = 24
+RING = 4096
+EPOLL_EVENTS = 64
+WAKE = 0xFFFFFFFF
+
+# the context every entry gets: addresses and lengths
+CONTEXT_HEAP, CONTEXT_META, CONTEXT_POOL, CONTEXT_EMIT, CONTEXT_NOW, CONTEXT_WORKER = 0, 2, 4, 6, 8, 9
+CONTEXT_WORDS = 16
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def pointer(typing: Any, address: Any) -> Any:
+    """A void pointer from an address, for carray."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call_entry(typing: Any, address: Any, a: Any, b: Any, c: Any, d: Any, e: Any) -> Any:
+    """Calls int64 entry(context, runtime, frame, n, nexts) at an address: all there is to dynamic dispatch."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        i64 = ir.IntType(64)
+        function = ir.FunctionType(i64, [i64] * 5)
+        return builder.call(builder.inttoptr(args[0], function.as_pointer()), list(args[1:]))
+
+    return types.int64(*[types.int64] * 6), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def cycles(typing: Any) -> Any:
+    """The cycle counter."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function = builder.module.declare_intrinsic("llvm.readcyclecounter", [], ir.FunctionType(ir.IntType(64), []))
+        return builder.call(function, [])
+
+    return types.int64(), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def fetch(typing: Any, array: Any, at: Any) -> Any:
+    """An atomic load with acquire order from an int64 array: what another thread stored last."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.load_atomic(builder.gep(data, [args[1]]), "acquire", 8)
+
+    return types.int64(array, types.int64), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def publish(typing: Any, array: Any, at: Any, value: Any) -> Any:
+    """An atomic store with release order to an int64 array: all stores before it are seen before it."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        builder.store_atomic(args[2], builder.gep(data, [args[1]]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64), emit
+
+
+@inline
+def enqueue(rows: Records, target: int, b: int, pending: U32, control: I64, capacity: int, slots: I64) -> None:
+    """Puts one buffer into a node's queue and the node among the pending ones."""
+    row = rows[target]
+    queue = carray(pointer(row.queue), capacity, np.uint32)
+    if row.count == capacity:
+        n = row.count - row.head
+        for k in range(n):
+            queue[k] = queue[row.head + k]
+        row.head = 0
+        row.count = n
+    queue[row.count] = uint32(b)
+    row.count += 1
+    if row.pending == 0:
+        row.pending = 1
+        pending[slots[1] & (len(pending) - 1)] = uint32(target)
+        slots[1] += 1
+
+
+@inline
+def resolve(row: Record, value: int, control: I64) -> int:
+    """A node index from a value of nexts; a value that means nothing leads to error-drop and is counted."""
+    if value >= TO_NODE:
+        target = value & 0x7FFF
+        if target < control[N_NODES]:
+            return target
+    elif value < row.n_next:
+        return int(row.next[value])
+    control[BAD_NEXT] += 1
+    return control[DROP_NODE]
+
+
+@inline
+def release(meta: Records, pool: U32, b: int) -> None:
+    """Returns a buffer to the free list, unless somebody else still holds it."""
+    m = meta[b]
+    if m.ref > 1:
+        m.ref -= 1
+        return
+    m.flags = uint32(0)
+    give_back(pool, b)
+
+
+@inline
+def move(
+    rows: Records, row: Record, frame: U32, nexts: U16, n: int, meta: Records, pool: U32, pending: U32, control: I64,
+    capacity: int, slots: I64,
+) -> None:  # fmt: skip
+    """Hands each packet of a frame to its next node; a frame that goes one way goes at once."""
+    first = nexts[0]
+    different = uint16(0)
+    for k in range(n):
+        different |= nexts[k] ^ first
+    if different == 0:
+        value = int(first)
+        if value == FREE:
+            for k in range(n):
+                release(meta, pool, int(frame[k]))
+            return
+        if value == HELD:
+            return
+        target = resolve(row, value, control)
+        to = rows[target]
+        if int(to.count) + n <= capacity:
+            queue = carray(pointer(to.queue + 4 * to.count), n, np.uint32)
+            for k in range(n):
+                queue[k] = frame[k]
+            to.count += n
+            if to.pending == 0:
+                to.pending = 1
+                pending[slots[1] & (len(pending) - 1)] = uint32(target)
+                slots[1] += 1
+            return
+    for k in range(n):
+        value = int(nexts[k])
+        if value == FREE:
+            release(meta, pool, int(frame[k]))
+        elif value != HELD:
+            enqueue(rows, resolve(row, value, control), int(frame[k]), pending, control, capacity, slots)
+
+
+@inline
+def mark(row: Record, frame: U32, n: int, meta: Records, control: I64) -> None:
+    """`trace add`: marks the first packets that reach the node."""
+    for k in range(n):
+        if row.trace_limit <= 0:
+            return
+        m = meta[frame[k]]
+        if not m.flags & TRACED:
+            m.flags |= uint32(TRACED)
+            m.trace = uint32(control[TRACE_PACKETS])
+            control[TRACE_PACKETS] += 1
+            row.trace_limit -= 1
+
+
+@inline
+def leave_trace(
+    index: int, row: Record, frame: U32, nexts: U16, n: int, before: I64, meta: Records, heap: Any, trace: Records,
+    control: I64, now: int,
+) -> None:  # fmt: skip
+    """Writes a record for each marked packet of a frame the node has just done."""
+    for k in range(n):
+        m = meta[frame[k]]
+        if m.flags & TRACED and control[TRACE_USED] < len(trace):
+            record = trace[control[TRACE_USED]]
+            control[TRACE_USED] += 1
+            value = int(nexts[k])
+            record.time = now
+            record.packet = m.trace
+            record.node = uint16(index)
+            record.next = uint16(value) if value >= HELD else uint16(resolve(row, value, control))
+            record.before = before[k]
+            first = min(before[k], m.cur)
+            if first + TRACE_BYTES > len(heap) or m.cur - first > TRACE_BYTES:
+                first = m.cur
+            record.first = first
+            record.meta.cur = m.cur
+            record.meta.len = m.len
+            record.meta.flags = m.flags
+            record.meta.l2 = m.l2
+            record.meta.l3 = m.l3
+            record.meta.l4 = m.l4
+            record.meta.rx = m.rx
+            record.meta.tx = m.tx
+            record.meta.adj = m.adj
+            record.meta.flow_hash = m.flow_hash
+            record.meta.csum_start = m.csum_start
+            record.meta.csum_offset = m.csum_offset
+            record.meta.gso_size = m.gso_size
+            record.meta.gso_type = m.gso_type
+            record.meta.error = m.error
+            for j in range(TRACE_BYTES):
+                record.data[j] = heap[first + j]
+
+
+@jit
+def run_worker(
+    control: I64, context: I64, rows: Records, inputs: U32, pending: U32, scratch: U32, nexts: U16, before: I64,
+    heap: Any, meta: Records, pool: U32, emit: U32, trace: Records, punt_ring: U32, inject_ring: U32, events: Any,
+    capacity: int,
+) -> int:  # fmt: skip
+    """Runs until control[STOP], or for control[MAX_LOOPS] rounds when that is not 0. Returns the rounds made.
+
+    `inputs[0]` is how many inputs follow it. `pending` is a ring of node indices, its length a power of two. `events`
+    is memory for EPOLL_EVENTS of Linux's packed epoll_event (12 bytes: events, data = input's node index or WAKE).
+    """
+    slots = np.zeros(2, np.int64)  # pending ring: head, tail
+    rounds = 0
+    idle_since = 0
+    while True:
+        if fetch(control, STOP):
+            break
+        if fetch(control, PARK):
+            publish(control, PARKED, 1)
+            while fetch(control, PARK) and not fetch(control, STOP):
+                nanosleep(2000)
+            publish(control, PARKED, 0)
+            continue
+        stamp = cycles()
+        now = ((stamp - control[CLOCK_START]) * control[NS_NUM]) >> NS_SHIFT
+        context[CONTEXT_NOW] = now
+        control[HEARTBEAT] = now
+        control[LOOPS] += 1
+        worked = 0
+
+        # packets that control code sends or gives back
+        tail = fetch(control, INJECT_TAIL)
+        while control[INJECT_HEAD] < tail:
+            at = 2 * (control[INJECT_HEAD] & (RING - 1))
+            b, value = int(inject_ring[at]), int(inject_ring[at + 1])
+            publish(control, INJECT_HEAD, control[INJECT_HEAD] + 1)
+            if value == FREE:
+                release(meta, pool, b)
+            else:
+                enqueue(rows, value, b, pending, control, capacity, slots)
+            worked += 1
+
+        for i in range(int(inputs[0])):
+            index = int(inputs[i + 1])
+            row = rows[index]
+            if row.entry == 0 or (row.ready == 0 and row.polled == 0):
+                continue
+            emit[0] = uint32(0)
+            n = call_entry(row.entry, context.ctypes.data, row.runtime, scratch.ctypes.data, FRAME_SIZE, nexts.ctypes.data)
+            after = cycles()
+            row.calls += uint64(1)
+            if n > 0:
+                row.vectors += uint64(n)
+                row.clocks += uint64(after - stamp)
+                worked += n
+                if control[TRACE_ON]:
+                    mark(row, scratch, n, meta, control)
+                    for k in range(n):
+                        before[k] = meta[scratch[k]].cur
+                    leave_trace(index, row, scratch, nexts, n, before, meta, heap, trace, control, now)
+                move(rows, row, scratch, nexts, n, meta, pool, pending, control, capacity, slots)
+            else:
+                row.ready = 0
+            for k in range(int(emit[0])):
+                value = int(emit[2 + 2 * k])
+                enqueue(rows, resolve(row, value, control), int(emit[1 + 2 * k]), pending, control, capacity, slots)
+            stamp = after
+
+        while slots[0] != slots[1]:
+            index = int(pending[slots[0] & (len(pending) - 1)])
+            slots[0] += 1
+            row = rows[index]
+            row.pending = 0
+            if row.kind == KIND_PYTHON:
+                queue = carray(pointer(row.queue), capacity, np.uint32)
+                head = fetch(control, PUNT_HEAD)
+                while row.head < row.count:
+                    b = int(queue[row.head])
+                    row.head += 1
+                    tail = control[PUNT_TAIL]
+                    if tail - head >= RING:
+                        control[PUNT_LOST] += 1
+                        release(meta, pool, b)
+                        continue
+                    punt_ring[2 * (tail & (RING - 1))] = uint32(b)
+                    punt_ring[2 * (tail & (RING - 1)) + 1] = uint32(index)
+                    publish(control, PUNT_TAIL, tail + 1)
+                    row.vectors += uint64(1)
+                row.calls += uint64(1)
+                row.head = 0
+                row.count = 0
+                continue
+            while row.head < row.count:
+                n = min(int(row.count - row.head), FRAME_SIZE)
+                queue = carray(pointer(row.queue + 4 * row.head), n, np.uint32)
+                for k in range(n):
+                    scratch[k] = queue[k]
+                row.head += n
+                if row.head == row.count:
+                    row.head = 0
+                    row.count = 0
+                if control[TRACE_ON]:
+                    mark(row, scratch, n, meta, control)
+                    for k in range(n):
+                        before[k] = meta[scratch[k]].cur
+                emit[0] = uint32(0)
+                if row.entry == 0:
+                    for k in range(n):
+                        release(meta, pool, int(scratch[k]))
+                    continue
+                call_entry(row.entry, context.ctypes.data, row.runtime, scratch.ctypes.data, n, nexts.ctypes.data)
+                after = cycles()
+                row.calls += uint64(1)
+                row.vectors += uint64(n)
+                spent = uint64(after - stamp)
+                row.clocks += spent
+                if spent > row.max_clocks:
+                    row.max_clocks = spent
+                if control[TRACE_ON]:
+                    leave_trace(index, row, scratch, nexts, n, before, meta, heap, trace, control, now)
+                move(rows, row, scratch, nexts, n, meta, pool, pending, control, capacity, slots)
+                for k in range(int(emit[0])):
+                    value = int(emit[2 + 2 * k])
+                    enqueue(rows, resolve(row, value, control), int(emit[1 + 2 * k]), pending, control, capacity, slots)
+                stamp = after
+
+        rounds += 1
+        if control[MAX_LOOPS] and rounds >= control[MAX_LOOPS]:
+            break
+        if control[EPOLL_FD] < 0:
+            continue
+        # Asked every round when idle, every eighth under load: one system call is worth some twenty packets.
+        timeout = 0
+        if worked:
+            idle_since = now
+            if rounds & 7:
+                continue
+        elif now - idle_since > control[SPIN_NS]:
+            timeout = 100
+            for i in range(int(inputs[0])):
+                if rows[inputs[i + 1]].polled == 2:
+                    timeout = 0
+        if timeout:
+            control[SLEEPS] += 1
+        found = epoll_wait(control[EPOLL_FD], events.ctypes.data, EPOLL_EVENTS, timeout)
+        for k in range(found):
+            data = (
+                int(events[12 * k + 4]) | int(events[12 * k + 5]) << 8 | int(events[12 * k + 6]) << 16
+                | int(events[12 * k + 7]) << 24
+            )  # fmt: skip
+            if data < control[N_NODES]:
+                rows[data].ready = 1
+    return rounds

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine: tables, graph, buffers, interfaces and workers, put together from what plugins declare."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from pyvpp import dispatch as d
+from pyvpp.buffers import HEADROOM, NO_BUFFER, POOL_SMALL, SMALL_ROOM, Buffers, slot_start
+from pyvpp.errors import OperatorError
+from pyvpp.events import Events
+from pyvpp.features import Features
+from pyvpp.graph import Graph
+from pyvpp.interface import Interface, Interfaces
+from pyvpp.loader import Declarations, load
+from pyvpp.node import FREE, Kind
+from pyvpp.tables import Tables
+from pyvpp.worker import Worker, clock_rate
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class PuntedPacket:
+    """A packet on its way through a PYTHON node: its bytes from the current header, and a copy of its metadata."""
+
+    data: bytes
+    meta: Any
+
+    @property
+    def rx(self) -> int:
+        return int(self.meta["rx"])
+
+    @property
+    def frame(self) -> bytes:
+        return self.data
+
+
+class Engine:
+    """A packet processor in one process. Make it, `start` it, `close` it.
+
+    Raises GraphError when declarations do not fit together.
+    """
+
+    def __init__(
+        self,
+        declarations: Declarations | None = None,
+        *,
+        workers: int = 1,
+        buffers: int = 16384,
+        hugepages: str = "auto",
+    ) -> None:
+        self.declarations = declarations or load()
+        self.events = Events()
+        self.started = time.time()
+        self._barrier_depth = 0
+        self._running = False
+        arcs = self.declarations.arcs
+        declared = [*self.declarations.tables.values(), *(arc.table for arc in arcs.values())]
+        self.tables = Tables(declared, workers, self.barrier)
+        self.buffers = Buffers(buffers, workers, hugepages)
+        self.main_event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.clock_rate = clock_rate()
+        self.workers = [Worker(k, self.buffers, self.main_event, self.clock_rate) for k in range(workers)]
+        self.graph = Graph(self, self.declarations.nodes, list(arcs))
+        for instance in self.tables.values():
+            instance.moved = self.graph.rebind
+        self.features = Features(self, arcs, self.declarations.nodes.values())
+        self.interfaces = Interfaces(self)
+        self.stack = SimpleNamespace()
+        self._inject_buffers: list[int] = []
+        self._timers: list[Callable[[], None]] = []
+        self._background: list[asyncio.Task[None]] = []
+        self.on_close: list[Callable[[], None]] = []
+        self._reserve_inject_buffers()
+        for package in self.declarations.packages:
+            start = getattr(package, "start", None)
+            if start:
+                start(self)
+
+    # ---- workers ----------------------------------------------------------------------------------------------------
+    def start(self) -> None:
+        """Starts the worker threads."""
+        self._running = True
+        for worker in self.workers:
+            worker.start()
+
+    def stop(self) -> None:
+        """Stops the worker threads; state stays."""
+        for worker in self.workers:
+            worker.stop()
+        self._running = False
+
+    def close(self) -> None:
+        """Stops everything and closes devices."""
+        for task in self._background:
+            task.cancel()
+        self.stop()
+        for undo in reversed(self.on_close):
+            undo()
+        for interface in list(self.interfaces):
+            for undo in interface.on_delete:
+                try:
+                    undo()
+                except OSError as error:
+                    log.debug("closing %s: %s", interface.name, error)
+        for worker in self.workers:
+            worker.close()
+        os.close(self.main_event)
+
+    @contextmanager
+    def barrier(self) -> Iterator[None]:
+        """Workers stand still between two rounds of their loop while the block runs. Nests."""
+        first = self._barrier_depth == 0 and getattr(self, "_running", False)
+        self._barrier_depth += 1
+        try:
+            if first:
+                for worker in self.workers:
+                    worker.control[d.PARK] = 1
+                    worker.wake()
+                deadline = time.monotonic() + 5.0
+                while not all(int(worker.control[d.PARKED]) or not worker.thread for worker in self.workers):
+                    time.sleep(0)
+                    if time.monotonic() > deadline:
+                        raise RuntimeError("a worker did not reach the barrier within 5 s")
+            yield
+        finally:
+            self._barrier_depth -= 1
+            if first:
+                for worker in self.workers:
+                    worker.control[d.PARK] = 0
+                while any(int(worker.control[d.PARKED]) and worker.thread for worker in self.workers):
+                    time.sleep(0)
+
+    def set_inputs(self) -> None:
+        """Tells workers which input nodes there are."""
+        indices = [node.index for node in self.graph if node.node.kind is Kind.INPUT]
+        with self.barrier():
+            for worker in self.workers:
+                worker.inputs[1 : 1 + len(indices)] = indices
+                worker.inputs[0] = len(indices)
+
+    def add_input(self, template: str, name: str, interface: Interface, fds: list[int], worker: int = 0) -> int:
+        """An input node for an interface, asked when one of the descriptors is readable; goes with the interface."""
+        index = self.graph.instantiate(template, name, interface.sw_if_index)
+        interface.nodes.append(index)
+        self.set_inputs()
+        state = self.workers[worker]
+        for fd in fds:
+            state.watch(fd, index)
+        state.rows[index]["ready"] = 1
+
+        def unwatch() -> None:
+            for fd in fds:
+                state.unwatch(fd)
+
+        interface.on_delete.insert(0, unwatch)
+        return index
+
+    # ---- packets to and from Python ---------------------------------------------------------------------------------
+    def _reserve_inject_buffers(self) -> None:
+        """Buffers for packets made by control code, taken from the pool before workers run."""
+        pool = self.buffers.pools[0]
+        for _ in range(64):
+            pool[POOL_SMALL] -= 1
+            self._inject_buffers.append(int(pool[3 + int(pool[POOL_SMALL])]))
+
+    def inject(self, data: bytes, node: str, *, tx: int = 0, rx: int = 0, adj: int = 0, flags: int = 0) -> bool:
+        """Sends a packet made here into a node. False when no buffer or no room is left.
+
+        A buffer injected is replaced at the next call of `housekeeping`.
+        """
+        worker = self.workers[0]
+        tail = int(worker.control[d.INJECT_TAIL])
+        if not self._inject_buffers or len(data) > SMALL_ROOM or tail - int(worker.control[d.INJECT_HEAD]) >= d.RING:
+            return False
+        b = self._inject_buffers.pop()
+        start = slot_start(b) + HEADROOM
+        self.buffers.heap.array[start : start + len(data)] = np.frombuffer(data, np.uint8)
+        m = self.buffers.meta[b]
+        self.buffers.meta[b] = np.zeros((), self.buffers.meta.dtype)
+        m["cur"], m["len"], m["l2"], m["l3"], m["l4"] = start, len(data), start, start, start
+        m["tx"], m["rx"], m["adj"], m["flags"], m["ref"] = tx, rx, adj, flags, 1
+        self._push(b, self.graph.index_of(node))
+        return True
+
+    def _push(self, b: int, value: int) -> None:
+        worker = self.workers[0]
+        tail = int(worker.control[d.INJECT_TAIL])
+        at = 2 * (tail & (d.RING - 1))
+        worker.inject_ring[at], worker.inject_ring[at + 1] = b, value
+        worker.control[d.INJECT_TAIL] = tail + 1
+        worker.wake()
+
+    def drain_punts(self) -> int:
+        """Runs PYTHON nodes on the packets that wait for them; returns how many. Used buffers go back or are kept to inject."""
+        done = 0
+        for worker in self.workers:
+            while int(worker.control[d.PUNT_HEAD]) < int(worker.control[d.PUNT_TAIL]):
+                head = int(worker.control[d.PUNT_HEAD])
+                at = 2 * (head & (d.RING - 1))
+                b, index = int(worker.punt_ring[at]), int(worker.punt_ring[at + 1])
+                worker.control[d.PUNT_HEAD] = head + 1
+                done += 1
+                m = self.buffers.meta[b].copy()
+                cur = int(m["cur"])
+                packet = PuntedPacket(self.buffers.heap.array[cur : cur + int(m["len"])].tobytes(), m)
+                self.buffers.meta["flags"][b] = 0
+                if len(self._inject_buffers) < 64 and b >= 512 and int(m["ref"]) <= 1:
+                    self._inject_buffers.append(b)
+                else:
+                    self._push(b, FREE)
+                try:
+                    self.graph.by_index(index).node.kernel(self, packet)
+                except Exception:
+                    log.exception("node %s failed on a packet", self.graph.name_of(index))
+        return done
+
+    def every_second(self, function: Callable[[], None]) -> None:
+        """Calls a function once a second on the main thread."""
+        self._timers.append(function)
+
+    def tick(self) -> None:
+        for function in self._timers:
+            try:
+                function()
+            except Exception:
+                log.exception("a timer failed")
+
+    async def serve(self) -> None:
+        """The main thread's life while packets flow: slow-path packets and timers."""
+        last = time.monotonic()
+        while True:
+            busy = self.drain_punts()
+            if time.monotonic() - last >= 1.0:
+                last = time.monotonic()
+                self.tick()
+            await asyncio.sleep(0 if busy else 0.002)
+
+    # ---- figures ----------------------------------------------------------------------------------------------------
+    def require_interface(self, name: str) -> Interface:
+        interface = self.interfaces.by_name(name)
+        if interface is None:
+            raise OperatorError(f"unknown interface `{name}'")
+        return interface
+
+    def run(self, rounds: int) -> None:
+        """Runs the loop of the first worker in this thread: for tests and benches, without threads."""
+        self.workers[0].run(rounds)
+
+    @property
+    def no_buffer(self) -> int:
+        return NO_BUFFER

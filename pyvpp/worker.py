@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker: the arrays its native loop runs on, and the thread that runs it without the GIL."""
+
+import os
+import select
+import threading
+import time
+from typing import Any
+
+import numpy as np
+
+from pyvpp import dispatch as d
+from pyvpp.buffers import EMIT_PACKETS, Buffers
+from pyvpp.node import FRAME_SIZE
+from pyvpp.trace import TRACE, TRACE_RECORDS
+
+MAX_NODES = 8192
+
+
+def clock_rate() -> float:
+    """Cycles of the cycle counter in a nanosecond, measured over 10 ms."""
+    from pyvpp.clock import read_cycles
+
+    t0, c0 = time.perf_counter_ns(), read_cycles()
+    time.sleep(0.01)
+    t1, c1 = time.perf_counter_ns(), read_cycles()
+    return (c1 - c0) / (t1 - t0)
+
+
+class Worker:
+    """One worker's state: control words, node rows, rings. `run` is for the calling thread, `start` makes one."""
+
+    def __init__(self, index: int, buffers: Buffers, main_event: int, rate: float, max_nodes: int = MAX_NODES) -> None:
+        self.index = index
+        self.buffers = buffers
+        self.capacity = buffers.total + 1
+        self.control = np.zeros(d.CONTROL_WORDS, np.int64)
+        self.rows: Any = np.zeros(max_nodes, d.NODE_ROW)
+        self.queues: dict[int, Any] = {}
+        self.inputs = np.zeros(max_nodes + 1, np.uint32)
+        self.pending = np.zeros(max_nodes, np.uint32)
+        self.scratch = np.zeros(FRAME_SIZE, np.uint32)
+        self.nexts = np.zeros(FRAME_SIZE, np.uint16)
+        self.before = np.zeros(FRAME_SIZE, np.int64)
+        self.emit = np.zeros(1 + 2 * EMIT_PACKETS, np.uint32)
+        self.trace: Any = np.zeros(TRACE_RECORDS, TRACE)
+        self.punt_ring = np.zeros(2 * d.RING, np.uint32)
+        self.inject_ring = np.zeros(2 * d.RING, np.uint32)
+        self.events = np.zeros(12 * d.EPOLL_EVENTS, np.uint8)
+        self.pool = buffers.pools[index]
+        heap = buffers.heap
+        self.context = np.zeros(d.CONTEXT_WORDS, np.int64)
+        self.context[:10] = [
+            heap.address, len(heap.array), buffers.meta.ctypes.data, len(buffers.meta),
+            self.pool.ctypes.data, len(self.pool), self.emit.ctypes.data, len(self.emit), 0, index,
+        ]  # fmt: skip
+        self.control[d.NS_NUM] = int((1 << d.NS_SHIFT) / rate)
+        self.control[d.CLOCK_START] = self._cycles()
+        self.control[d.SPIN_NS] = 50_000
+        self.control[d.EPOLL_FD] = -1
+        self.control[d.MAIN_EVENT_FD] = main_event
+        self.control[d.N_NODES] = 0
+        self.epoll = select.epoll()
+        self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.thread: threading.Thread | None = None
+
+    @staticmethod
+    def _cycles() -> int:
+        from pyvpp.clock import read_cycles
+
+        return read_cycles()
+
+    @property
+    def traced_records(self) -> int:
+        return int(self.control[d.TRACE_USED])
+
+    def queue(self, node: int) -> int:
+        """The address of a node's queue, made when first asked for."""
+        if node not in self.queues:
+            self.queues[node] = np.zeros(self.capacity, np.uint32)
+        return int(self.queues[node].ctypes.data)
+
+    def run(self, max_loops: int = 0) -> int:
+        """Runs the loop in this thread, for so many rounds or until stopped."""
+        self.control[d.MAX_LOOPS] = max_loops
+        return int(
+            d.run_worker(
+                self.control, self.context, self.rows, self.inputs, self.pending, self.scratch, self.nexts, self.before,
+                self.buffers.heap.array, self.buffers.meta, self.pool, self.emit, self.trace, self.punt_ring,
+                self.inject_ring, self.events, self.capacity,
+            )  # fmt: skip
+        )
+
+    def start(self) -> None:
+        """Starts the worker's thread; it sleeps in epoll when there is nothing to do."""
+        self.control[d.STOP] = 0
+        self.control[d.EPOLL_FD] = self.epoll.fileno()
+        self.epoll.register(self.event, select.EPOLLIN | select.EPOLLET)
+        self._set_data(self.event, d.WAKE)
+        self.thread = threading.Thread(target=self.run, name=f"vpp_wk_{self.index}", daemon=True)
+        self.thread.start()
+
+    def wake(self) -> None:
+        """Ends its sleep."""
+        try:
+            os.eventfd_write(self.event, 1)
+        except BlockingIOError:
+            pass
+
+    def stop(self) -> None:
+        """Ends the loop and waits for the thread."""
+        self.control[d.STOP] = 1
+        if self.thread:
+            self.wake()
+            self.thread.join()
+            self.thread = None
+            self.epoll.unregister(self.event)
+
+    def watch(self, fd: int, node: int) -> None:
+        """Wakes up for this descriptor and asks this input node. Python's epoll keeps the fd as data, so set it anew."""
+        self.epoll.register(fd, select.EPOLLIN)
+        self._set_data(fd, node)
+
+    def _set_data(self, fd: int, data: int) -> None:
+        import ctypes
+
+        event = np.zeros(12, np.uint8)
+        flags = select.EPOLLIN | (select.EPOLLET if data == d.WAKE else 0)
+        event[:4] = list(int(flags & 0xFFFFFFFF).to_bytes(4, "little"))
+        event[4:8] = list(data.to_bytes(4, "little"))
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.epoll_ctl(self.epoll.fileno(), select_EPOLL_CTL_MOD, fd, ctypes.c_void_p(event.ctypes.data)):
+            raise OSError(ctypes.get_errno(), "epoll_ctl failed")
+
+    def unwatch(self, fd: int) -> None:
+        try:
+            self.epoll.unregister(fd)
+        except (OSError, ValueError):
+            pass
+
+    def close(self) -> None:
+        self.stop()
+        self.epoll.close()
+        os.close(self.event)
+
+
+select_EPOLL_CTL_MOD = 3
+
+
+def call_loop_once() -> None:
+    """Compiles the loop by calling it with the order to stop."""
+    from pyvpp.clock import read_cycles
+
+    read_cycles()
+    buffers = Buffers(small=256, hugepages="off")
+    worker = Worker(0, buffers, -1, 1.0, max_nodes=16)
+    worker.control[d.STOP] = 1
+    worker.run()
+    worker.close()
