@@ -19,8 +19,6 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
 from pyvpp.linux import netns
 from pyvpp.tables import Table, record_dtype
 

@@ -21,8 +21,6 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Any, TypeVar
 
-import numpy as np
-
 from pyvpp.errors import OperatorError
 from pyvpp.linux import netns, tap_link
 from pyvpp.tables import Table, record_dtype

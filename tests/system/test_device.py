@@ -18,20 +18,31 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pyvpp.buffers import CSUM_PARTIAL, HEADROOM, L2_VALID, slot_start
-from pyvpp.interface import ADMIN_UP, HOST, UPLINK
 
+from pyvpp.buffers import (
+    CSUM_PARTIAL,
+    HEADROOM,
+    L2_VALID,
+    NO_BUFFER,
+    POOL_LARGE,
+    POOL_SMALL,
+    SMALL_ROOM,
+    Buffers,
+    give_back,
+    slot_start,
+    take_large,
+    take_small,
+)
 from pyvpp.device import af_packet, af_packet_input, af_packet_tx, tap, tap_input, tap_tx
 from pyvpp.device.af_packet import AfPacket
 from pyvpp.device.tap import Tap, open_pod_tun
+from pyvpp.interface import ADMIN_UP, HOST, INTERFACE, UPLINK
 from pyvpp.linux import netns
+from pyvpp.node import FREE
+from pyvpp.tables import COUNTER
 
 SW_IF_INDEX = 3
 FRAME = 256
-FREE = 0xFFFF
-
-INTERFACE = np.dtype((np.record, [("flags", "<u4"), ("mtu", "<u4")]))
-COUNTER = np.dtype((np.record, [("packets", "<u8"), ("bytes", "<u8")]))
 
 
 @dataclass
@@ -56,9 +67,12 @@ class Rig:
     counters: Any = field(default_factory=lambda: np.zeros(8, np.uint64))
 
     def __post_init__(self) -> None:
-        self.buffers = make_buffers(self.small, self.large)
+        self.buffers = Buffers(self.small)
+        self.pool = self.buffers.pools[0]
+        self.pool[POOL_LARGE] = self.large
         self.interfaces = np.zeros(8, INTERFACE)
-        self.interfaces[SW_IF_INDEX] = (self.flags, self.mtu)
+        self.interfaces["flags"][SW_IF_INDEX] = self.flags
+        self.interfaces["mtu"][SW_IF_INDEX] = self.mtu
         self.rx = np.zeros(8, COUNTER)
         self.drops = np.zeros(8, np.uint64)
         self.rings = np.zeros(8, af_packet.AF_PACKET_RING)
@@ -66,7 +80,21 @@ class Rig:
         self.free_at_start = self.free()
 
     def free(self) -> tuple[int, int]:
-        return free_buffers(self.buffers)
+        return int(self.pool[POOL_SMALL]), int(self.pool[POOL_LARGE])
+
+    def take(self, n: int) -> int:
+        return take_small(self.pool) if n <= SMALL_ROOM else take_large(self.pool)
+
+    def take_all(self) -> list[int]:
+        taken = []
+        for take in (take_small, take_large):
+            while (b := take(self.pool)) != NO_BUFFER:
+                taken.append(b)
+        return taken
+
+    def give_back(self, *buffers: int) -> None:
+        for b in buffers:
+            give_back(self.pool, b)
 
     def attach(self, device: AfPacket | Tap) -> None:
         if isinstance(device, AfPacket):
@@ -88,13 +116,13 @@ class Rig:
         frame, nexts = np.zeros(FRAME, np.uint32), np.zeros(FRAME, np.uint16)
         b = self.buffers
         if isinstance(self.device, AfPacket):
-            n = af_packet_input_kernel(
-                b.heap.array, b.meta, frame, nexts, self.counters, b.pool, SW_IF_INDEX,
+            n = af_packet_input.af_packet_input(
+                b.heap.array, b.meta, frame, nexts, self.counters, self.pool, SW_IF_INDEX,
                 self.interfaces, self.rx, self.drops, self.rings,
             )  # fmt: skip
         else:
-            n = tap_input_kernel(
-                b.heap.array, b.meta, frame, nexts, self.counters, b.pool, SW_IF_INDEX, 0,
+            n = tap_input.tap_input(
+                b.heap.array, b.meta, frame, nexts, self.counters, self.pool, SW_IF_INDEX, 0,
                 self.interfaces, self.rx, self.taps,
             )  # fmt: skip
         result = []
@@ -109,7 +137,7 @@ class Rig:
                     data, int(nexts[i]), int(m["flags"]), int(m.gso_type), int(m.gso_size), start, int(m.csum_offset)
                 )
             )
-            give_back(b, index)
+            self.give_back(index)
         return result
 
     def transmit(self, *packets: Received | bytes) -> None:
@@ -117,7 +145,7 @@ class Rig:
         b = self.buffers
         for i, packet in enumerate(packets):
             p = packet if isinstance(packet, Received) else Received(packet, 0, 0, 0, 0, 0, 0)
-            index = take(b, len(p.data))
+            index = self.take(len(p.data))
             frame[i] = index
             m = b.meta[index]
             m.cur = slot_start(index) + HEADROOM
@@ -127,20 +155,21 @@ class Rig:
             m.csum_start, m.csum_offset = m.cur + p.csum_start, p.csum_offset
             b.heap.array[m.cur : m.cur + m.len] = np.frombuffer(p.data, np.uint8)
         if isinstance(self.device, AfPacket):
-            af_packet_tx_kernel(
+            af_packet_tx.af_packet_tx(
                 b.heap.array, b.meta, frame, nexts, self.counters, SW_IF_INDEX, 0,
                 self.interfaces, self.drops, self.rings,
             )  # fmt: skip
         else:
-            tap_tx_kernel(
+            tap_tx.tap_tx(
                 b.heap.array, b.meta, frame, nexts, self.counters, SW_IF_INDEX, 0, self.drops, self.taps,
             )  # fmt: skip
         assert (nexts == FREE).all()
-        for index in frame:
-            give_back(b, int(index))
+        self.give_back(*map(int, frame))
 
     def done(self) -> None:
+        """Every buffer is back. A ring that stays mapped would keep its socket, and that the namespace."""
         assert self.free() == self.free_at_start
+        self.buffers.heap.close()
 
 
 @dataclass
@@ -327,14 +356,13 @@ def test_an_interface_that_is_down_takes_nothing(pair: Namespaces, uplink: tuple
 
 def test_without_buffers_packets_are_lost_and_counted(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
     rig, _ = uplink
-    held = take_all(rig.buffers)
+    held = rig.take_all()
     with pair.raw() as peer:
         peer.send(ethernet(60))
         assert rig.receive(wait=0.2) == []
         assert rig.counters[af_packet_input.Counter.NO_BUFFERS] == 1
         assert (rig.drops[SW_IF_INDEX], rig.rx[SW_IF_INDEX].packets) == (1, 1)
-        for index in held:
-            give_back(rig.buffers, index)
+        rig.give_back(*held)
         peer.send(ethernet(61))
         assert [len(r.data) for r in rig.receive()] == [61]
 
@@ -610,12 +638,11 @@ def test_tap_keeps_packets_while_there_is_no_buffer(namespaces: Namespaces) -> N
     rig, device = Rig(), Tap("tap0", namespace=namespaces.far)
     device.configure(up=True)
     rig.attach(device)
-    held = take_all(rig.buffers)
+    held = rig.take_all()
     with namespaces.raw("tap0") as peer:
         peer.send(ethernet(60))
         assert rig.receive(wait=0.2) == []
-        for index in held:
-            give_back(rig.buffers, index)
+        rig.give_back(*held)
         assert ethernet(60) in [r.data for r in rig.receive()]
     assert rig.counters[tap_input.Counter.NO_BUFFERS] > 0
     rig.done()
