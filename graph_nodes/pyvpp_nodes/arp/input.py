@@ -3,16 +3,17 @@
 
 from enum import IntEnum
 
-from numba import int64, uint64
-from pyvpp.trace import TraceRecord
+from numba import uint64
 
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_arp
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be16, be32
 from pyvpp_nodes.arp.packet import ARP_BYTES, ETHERNET_HARDWARE, HARDWARE, PROTOCOL, SIZES, SIZES_6_4, TARGET
 from pyvpp_nodes.ethernet.header import ETHERNET_IP4
+from pyvpp_nodes.integers import int64
 
 
 class Next(IntEnum):
@@ -33,13 +34,13 @@ NONE = -1
 @inline
 def fault_of(heap: U8, arp: int, length: int) -> int:
     if length < ARP_BYTES:
-        return int64(Counter.TOO_SHORT)
+        return Counter.TOO_SHORT
     if be16(heap, arp + HARDWARE) != ETHERNET_HARDWARE or be16(heap, arp + SIZES) >> 8 != SIZES_6_4 >> 8:
-        return int64(Counter.L2_TYPE_NOT_ETHERNET)
+        return Counter.L2_TYPE_NOT_ETHERNET
     if be16(heap, arp + PROTOCOL) != ETHERNET_IP4 or be16(heap, arp + SIZES) & 0xFF != SIZES_6_4 & 0xFF:
-        return int64(Counter.L3_TYPE_NOT_IP4)
+        return Counter.L3_TYPE_NOT_IP4
     if be32(heap, arp + TARGET) == 0:
-        return int64(Counter.L3_DST_ADDRESS_UNSET)
+        return Counter.L3_DST_ADDRESS_UNSET
     return NONE
 
 

@@ -3,9 +3,8 @@
 
 from typing import Any
 
-from pyvpp.trace import TraceRecord
-
 from pyvpp.node import Kind, node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_arp
 from pyvpp_nodes.arp.packet import ARP_BYTES, SENDER, SENDER_MAC
 

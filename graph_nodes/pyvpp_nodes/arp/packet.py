@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """ARP for IPv4 over Ethernet (RFC 826): the 28 bytes, and how requests and replies are written."""
 
-from numba import int64
-
 from pyvpp.buffers import HEADROOM, LOCALLY_ORIGINATED, NO_BUFFER, TRACED, emit_to, give_back, slot_start, take_small
 from pyvpp.jit import inline, jit
 from pyvpp.typing import U8, U32, Record, Records
 from pyvpp.wire import be16, be32, put_be16, put_be32
-from pyvpp_nodes.ethernet.header import BROADCAST, ETHERNET_ARP, ETHERNET_IP4, put_ethernet, put_mac
-from pyvpp_nodes.ethernet.header import HEADER_BYTES as ETHERNET_BYTES
+from pyvpp_nodes.ethernet.header import BROADCAST, ETHERNET_ARP, ETHERNET_IP4, HEADER_BYTES, put_ethernet, put_mac
+from pyvpp_nodes.integers import int64
 
 ARP_BYTES = 28
+ETHERNET_BYTES = HEADER_BYTES
 HARDWARE, PROTOCOL, SIZES, OPCODE, SENDER_MAC, SENDER, TARGET_MAC, TARGET = 0, 2, 4, 6, 8, 14, 18, 24
 ETHERNET_HARDWARE, SIZES_6_4 = 1, 0x0604
 REQUEST, REPLY = 1, 2
@@ -18,7 +17,7 @@ REQUEST, REPLY = 1, 2
 
 @inline
 def mac_at(heap: U8, at: int) -> int:
-    return be32(heap, at) << 16 | be16(heap, at + 4)
+    return int64(be32(heap, at) << 16 | be16(heap, at + 4))
 
 
 @inline

@@ -7,7 +7,7 @@ proxy-arp`, `set arp proxy`. Anything else is dropped as arp-reply would have.
 
 from enum import IntEnum
 
-from numba import int64, uint64
+from numba import uint64
 
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, Severity, node
@@ -16,6 +16,7 @@ from pyvpp.trace_format import format_arp_or_frame
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be32
 from pyvpp_nodes.arp.packet import ARP_BYTES, ETHERNET_BYTES, SENDER, SENDER_MAC, TARGET, mac_at, put_reply, set_sent
+from pyvpp_nodes.integers import int64
 
 
 class Next(IntEnum):

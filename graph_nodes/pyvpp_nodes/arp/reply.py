@@ -13,7 +13,7 @@ is sent.
 
 from enum import IntEnum
 
-from numba import int64, uint64
+from numba import uint64
 
 from pyvpp.buffers import HEADROOM, L2_VALID, NO_BUFFER, emit_to, give_back, slot_start, take_small
 from pyvpp.interface import HOST, UPLINK
@@ -39,6 +39,7 @@ from pyvpp_nodes.arp.packet import (
 from pyvpp_nodes.ethernet.header import SOURCE
 from pyvpp_nodes.fib.mtrie import fib_lookup
 from pyvpp_nodes.fib.tables import LB_RECEIVE, Kind
+from pyvpp_nodes.integers import int64
 
 ADJACENCY_ARP, ADJACENCY_GLEAN, ADJACENCY_REWRITE = int(Kind.ARP), int(Kind.GLEAN), int(Kind.REWRITE)
 VRRP_MAC = 0x00005E0001
@@ -97,15 +98,15 @@ def is_news(heap: U8, arp: int, adjacency: Record) -> bool:
 def fault_of(heap: U8, m: Record, arp: int, sender_flags: int, link: int) -> int:
     opcode = be16(heap, arp + OPCODE)
     if opcode != REQUEST and opcode != REPLY:
-        return int64(Counter.OPCODE_NOT_REQUEST)
+        return Counter.OPCODE_NOT_REQUEST
     if sender_flags & LB_RECEIVE:
-        return int64(Counter.L3_SRC_ADDRESS_IS_LOCAL)
+        return Counter.L3_SRC_ADDRESS_IS_LOCAL
     if link == UNKNOWN:
-        return int64(Counter.L3_SRC_ADDRESS_NOT_LOCAL)
+        return Counter.L3_SRC_ADDRESS_NOT_LOCAL
     if m.flags & L2_VALID:
         ethernet_source = mac_at(heap, int64(m.l2) + SOURCE)
         if ethernet_source != mac_at(heap, arp + SENDER_MAC) and ethernet_source >> 8 != VRRP_MAC:
-            return int64(Counter.L2_ADDRESS_MISMATCH)
+            return Counter.L2_ADDRESS_MISMATCH
     return NONE
 
 
@@ -165,7 +166,7 @@ def arp_reply(
             if request and not of_host and sender != target:
                 nexts[i] = Next.PROXY
                 continue
-            fault = int64(Counter.L3_DST_ADDRESS_NOT_LOCAL)
+            fault = Counter.L3_DST_ADDRESS_NOT_LOCAL
         if fault != NONE:
             counters[fault] += uint64(1)
             m.error = error_base + fault

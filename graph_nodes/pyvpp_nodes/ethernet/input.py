@@ -11,17 +11,18 @@ tag or type. Leaves `m.l2` at the Ethernet header, `m.cur` and `m.l3` behind it.
 
 from enum import IntEnum
 
-from numba import int64, uint64
-from pyvpp.trace import TraceRecord
+from numba import uint64
 
 from pyvpp.buffers import L2_VALID
 from pyvpp.interface import ADMIN_UP, L2
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ethernet_header
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be16, be32
 from pyvpp_nodes.ethernet.header import ETHERNET_ARP, ETHERNET_IP4, HEADER_BYTES, is_vlan
+from pyvpp_nodes.integers import int64
 
 
 class Next(IntEnum):
@@ -47,8 +48,8 @@ NONE = -1
 def fault_of_type(ethertype: int, payload: int) -> int:
     """Below 1536 the type is the length of an LLC frame (IEEE 802.3)."""
     if ethertype < 0x600 and ethertype > payload:
-        return int64(Counter.BAD_LLC_LENGTH)
-    return int64(Counter.UNKNOWN_TYPE)
+        return Counter.BAD_LLC_LENGTH
+    return Counter.UNKNOWN_TYPE
 
 
 def format_trace(record: TraceRecord) -> list[str]:
@@ -75,22 +76,22 @@ def ethernet_input(
         ethertype = be16(heap, ethernet + 12)
         fault = NONE
         if flags & ADMIN_UP == 0:
-            fault = int64(Counter.DOWN)
+            fault = Counter.DOWN
         elif length < HEADER_BYTES:
-            fault = int64(Counter.TOO_SHORT)
+            fault = Counter.TOO_SHORT
         elif flags & L2:
             nexts[i] = Next.L2
             continue
         elif int64(heap[ethernet]) & 1 == 0 and be32(heap, ethernet) << 16 | be16(heap, ethernet + 4) != int64(
             interface.mac
         ):
-            fault = int64(Counter.L3_MAC_MISMATCH)
+            fault = Counter.L3_MAC_MISMATCH
         else:
             while is_vlan(ethertype) and fault == NONE:
                 if length < header + 4:
-                    fault = int64(Counter.TOO_SHORT)
+                    fault = Counter.TOO_SHORT
                 elif be16(heap, ethernet + header) & 0xFFF:
-                    fault = int64(Counter.UNKNOWN_VLAN)
+                    fault = Counter.UNKNOWN_VLAN
                 else:
                     ethertype = be16(heap, ethernet + header + 2)
                     header += 4

@@ -7,7 +7,7 @@ A template: each interface has an instance of its own, `<interface>-output`, whi
 
 from enum import IntEnum
 
-from numba import int64, uint64
+from numba import uint64
 
 from pyvpp.features import FeatureArc, enter_arc
 from pyvpp.interface import ADMIN_UP, DELETED
@@ -16,6 +16,7 @@ from pyvpp.node import NodeCounter, node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_packet
 from pyvpp.typing import U16, U32, U64, Records
+from pyvpp_nodes.integers import int64
 
 ARC = FeatureArc("interface-output", last="interface-output-arc-end")
 
@@ -56,7 +57,7 @@ def interface_output(
 ) -> None:
     flags = int64(interfaces[instance].flags)
     if flags & DELETED or flags & ADMIN_UP == 0:
-        fault = int64(Counter.DELETED) if flags & DELETED else int64(Counter.DOWN)
+        fault = Counter.DELETED if flags & DELETED else Counter.DOWN
         counters[fault] += uint64(len(frame))
         for i, b in enumerate(frame):
             meta[b].error = error_base + fault

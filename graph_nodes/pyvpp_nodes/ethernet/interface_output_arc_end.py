@@ -6,11 +6,12 @@ One node for all interfaces; `m.tx` says which. Where no feature is enabled, `<i
 
 from enum import IntEnum
 
-from numba import int64, uint64
+from numba import uint64
 
 from pyvpp.jit import jit
 from pyvpp.node import NodeCounter, node
 from pyvpp.typing import U16, U32, U64, Records
+from pyvpp_nodes.integers import int64
 
 
 class Next(IntEnum):

@@ -7,14 +7,15 @@ the frame here, one that is down does so in its output node.
 
 from enum import IntEnum
 
-from numba import int64, uint64
-from pyvpp.trace import TraceRecord
+from numba import uint64
 
 from pyvpp.interface import DELETED, L2
 from pyvpp.jit import jit
 from pyvpp.node import NodeCounter, node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ethernet_header
 from pyvpp.typing import U16, U32, U64, Records
+from pyvpp_nodes.integers import int64
 
 
 class Next(IntEnum):

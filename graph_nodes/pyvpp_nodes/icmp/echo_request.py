@@ -7,16 +7,17 @@ is patched and not computed, so that damage done before us stays visible to the 
 
 from enum import IntEnum
 
-from numba import int64, uint64
-from pyvpp.trace import TraceRecord
+from numba import uint64
 
 from pyvpp.buffers import CSUM_PARTIAL, CSUM_VALID, FLOW_HASH, LOCALLY_ORIGINATED
 from pyvpp.jit import jit
 from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be16, be32, put_be16, put_be32
 from pyvpp_nodes.icmp.message import ECHO_REPLY
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import DESTINATION, ID, SOURCE, TTL, header_bytes, patched, put_checksum
 
 REPLY_TTL = 64

@@ -12,17 +12,18 @@ Senders are limited: one message per source and destination, of 512 kinds, in 10
 
 from enum import IntEnum
 
-from numba import int64, uint64
-from pyvpp.trace import TraceRecord
+from numba import uint64
 
 from pyvpp.buffers import L2_VALID, LOCALLY_ORIGINATED, TRACED
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, be32, put_be16, put_be32, put_le16
 from pyvpp_nodes.icmp.message import ECHO_REPLY, ECHO_REQUEST, PARAMETER_PROBLEM, TIME_EXCEEDED
 from pyvpp_nodes.icmp.message import HEADER_BYTES as ICMP_BYTES
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import (
     DESTINATION,
     FRAGMENT,
@@ -113,10 +114,10 @@ def build(heap: U8, m: Record, ip: int, source: int) -> None:
 @inline
 def counter_of(icmp_type: int) -> int:
     if icmp_type == TIME_EXCEEDED:
-        return int64(Counter.TTL_EXPIRE_SENT)
+        return Counter.TTL_EXPIRE_SENT
     if icmp_type == PARAMETER_PROBLEM:
-        return int64(Counter.PARAM_PROBLEM_SENT)
-    return int64(Counter.DEST_UNREACH_SENT)
+        return Counter.PARAM_PROBLEM_SENT
+    return Counter.DEST_UNREACH_SENT
 
 
 def format_trace(record: TraceRecord) -> list[str]:
@@ -146,11 +147,11 @@ def ip4_icmp_error(
         source = int64(ip4_interface_address[m.rx])
         nexts[i] = Next.DROP
         if not may_answer(heap, m, ip):
-            outcome = int64(Counter.DROP)
+            outcome: int = Counter.DROP
         elif source == 0:
-            outcome = int64(Counter.NO_SOURCE_ADDRESS)
+            outcome = Counter.NO_SOURCE_ADDRESS
         elif throttled(icmp_throttle, now, ICMP_WINDOW, be32(heap, ip + DESTINATION), be32(heap, ip + SOURCE)):
-            outcome = int64(Counter.THROTTLED)
+            outcome = Counter.THROTTLED
         else:
             outcome = counter_of(int64(m.flow_hash) >> 24)
             build(heap, m, ip, source)

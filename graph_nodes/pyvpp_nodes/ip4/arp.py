@@ -8,16 +8,17 @@ first one. When the answer came while the packet was on its way here, it goes st
 
 from enum import IntEnum
 
-from numba import int64, uint64
-from pyvpp.trace import TraceRecord
+from numba import uint64
 
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp_nodes.arp.packet import send_request
 from pyvpp_nodes.fib.mtrie import fib_lookup
 from pyvpp_nodes.fib.tables import Kind
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.throttle import throttled
 
 ARP_WINDOW = 1_000_000
@@ -94,9 +95,9 @@ def ip4_arp(
             nexts[i] = Next.REWRITE
             continue
         if kind != ADJACENCY_ARP:
-            outcome = int64(Counter.NON_ARP_ADJ)
+            outcome = Counter.NON_ARP_ADJ
         elif throttled(arp_throttle, now, ARP_WINDOW, target, sw_if_index):
-            outcome = int64(Counter.THROTTLED)
+            outcome = Counter.THROTTLED
         else:
             source = source_for(
                 sw_if_index,
@@ -109,10 +110,10 @@ def ip4_arp(
                 ip4_interface_address,
             )
             if source == 0:
-                outcome = int64(Counter.NO_SOURCE_ADDRESS)
+                outcome = Counter.NO_SOURCE_ADDRESS
             elif send_request(heap, meta, pool, emit, interfaces, sw_if_index, source, target):
-                outcome = int64(Counter.REQUEST_SENT)
+                outcome = Counter.REQUEST_SENT
             else:
-                outcome = int64(Counter.NO_BUFFERS)
+                outcome = Counter.NO_BUFFERS
         counters[outcome] += uint64(1)
         m.error = error_base + outcome

@@ -6,14 +6,15 @@ Another node that sends a packet here has named and counted the reason; what a r
 
 from enum import IntEnum
 
-from numba import int64, uint64
-from pyvpp.trace import TraceRecord
+from numba import uint64
 
 from pyvpp.features import FeatureArc, enter_arc
 from pyvpp.jit import jit
 from pyvpp.node import NodeCounter, node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U16, U32, U64, Records
+from pyvpp_nodes.integers import int64
 
 ARC = FeatureArc("ip4-drop", last="error-drop")
 

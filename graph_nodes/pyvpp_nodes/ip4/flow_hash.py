@@ -5,11 +5,10 @@ The fields are VPP's and so are the bits that choose them; they are mixed by Bob
 Unlike in VPP, no fragment is hashed by ports, so that all fragments of a datagram go the same way.
 """
 
-from numba import int64
-
 from pyvpp.jit import inline, jit
 from pyvpp.typing import U8
 from pyvpp.wire import be16, be32
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import DESTINATION, PROTOCOL, SOURCE, TCP, UDP, header_bytes, is_fragment
 
 HASH_SOURCE, HASH_DESTINATION, HASH_SOURCE_PORT, HASH_DESTINATION_PORT, HASH_PROTOCOL = 1, 2, 4, 8, 16

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ip4-rewrite and ip4-midchain do alike: may the packet go on (TTL, MTU), and the string in front of it."""
 
-from numba import int64
-
 from pyvpp.buffers import CSUM_PARTIAL, LOCALLY_ORIGINATED
 from pyvpp.jit import inline
 from pyvpp.typing import U8, Record
 from pyvpp.wire import be16, le64, put_le64
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import DONT_FRAGMENT, FRAGMENT, TTL, header_bytes
 
 FORWARD, EXPIRED, TOO_BIG, FRAGMENT_IT = 0, 1, 2, 3

@@ -7,15 +7,16 @@ packet ends in ip4-drop; the answer makes a neighbor, and with it a route of its
 
 from enum import IntEnum
 
-from numba import int64, uint64
-from pyvpp.trace import TraceRecord
+from numba import uint64
 
 from pyvpp.jit import jit
 from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be32
 from pyvpp_nodes.arp.packet import send_request
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import DESTINATION
 from pyvpp_nodes.ip4.throttle import throttled
 
@@ -63,13 +64,13 @@ def ip4_glean(
         if source == 0:
             source = int64(ip4_interface_address[sw_if_index])
         if source == 0:
-            outcome = int64(Counter.NO_SOURCE_ADDRESS)
+            outcome = Counter.NO_SOURCE_ADDRESS
         elif throttled(arp_throttle, now, ARP_WINDOW, target, sw_if_index):
-            outcome = int64(Counter.THROTTLED)
+            outcome = Counter.THROTTLED
         elif send_request(heap, meta, pool, emit, interfaces, sw_if_index, source, target):
-            outcome = int64(Counter.REQUEST_SENT)
+            outcome = Counter.REQUEST_SENT
         else:
-            outcome = int64(Counter.NO_BUFFERS)
+            outcome = Counter.NO_BUFFERS
         counters[outcome] += uint64(1)
         m.error = error_base + outcome
         nexts[i] = Next.DROP

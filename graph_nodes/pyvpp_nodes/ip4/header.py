@@ -5,11 +5,10 @@ Checksums are summed in the byte order of the machine, which RFC 1071 (2 B) allo
 either way.
 """
 
-from numba import int64
-
 from pyvpp.jit import inline
 from pyvpp.typing import U8
 from pyvpp.wire import be16, le16, le32, put_be16, put_be32, put_le16
+from pyvpp_nodes.integers import int64
 
 TOS, TOTAL_LENGTH, ID, FRAGMENT, TTL, PROTOCOL, CHECKSUM, SOURCE, DESTINATION = 1, 2, 4, 6, 8, 9, 10, 12, 16
 HEADER_BYTES = 20
@@ -78,7 +77,7 @@ def decrement_ttl(heap: U8, ip: int) -> None:
 
 @inline
 def is_fragment(heap: U8, ip: int) -> bool:
-    return (be16(heap, ip + FRAGMENT) & (MORE_FRAGMENTS | FRAGMENT_OFFSET)) != 0
+    return int64(be16(heap, ip + FRAGMENT)) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0
 
 
 @inline

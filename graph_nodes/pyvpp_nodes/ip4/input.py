@@ -12,16 +12,17 @@ header.
 
 from enum import IntEnum
 
-from numba import int64, uint64
-from pyvpp.trace import TraceRecord
+from numba import uint64
 
 from pyvpp.features import FeatureArc, enter_arc
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be16
 from pyvpp_nodes.icmp.message import TIME_EXCEEDED, TTL_IN_TRANSIT, ask_for_error
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import (
     DESTINATION,
     FRAGMENT,
@@ -67,23 +68,23 @@ def fault_of(heap: U8, ip: int, length: int) -> int:
     total = be16(heap, ip + TOTAL_LENGTH)
     header = (first & 15) << 2
     if length < HEADER_BYTES:
-        return int64(Counter.TOO_SHORT)
+        return Counter.TOO_SHORT
     if first >> 4 != 4:
-        return int64(Counter.VERSION)
+        return Counter.VERSION
     if header < HEADER_BYTES:
-        return int64(Counter.HDR_TOO_SHORT)
+        return Counter.HDR_TOO_SHORT
     if header > length:
-        return int64(Counter.BAD_LENGTH)
+        return Counter.BAD_LENGTH
     if (sum20(heap, ip) if first == PLAIN else sum_header(heap, ip, header)) != 0xFFFF:
-        return int64(Counter.BAD_CHECKSUM)
+        return Counter.BAD_CHECKSUM
     if total < HEADER_BYTES:
-        return int64(Counter.TOO_SHORT)
+        return Counter.TOO_SHORT
     if total < header or total > length:
-        return int64(Counter.BAD_LENGTH)
+        return Counter.BAD_LENGTH
     if be16(heap, ip + FRAGMENT) & FRAGMENT_OFFSET == 1:
-        return int64(Counter.FRAGMENT_OFFSET_ONE)
+        return Counter.FRAGMENT_OFFSET_ONE
     if heap[ip + TTL] == 0:
-        return int64(Counter.TIME_EXPIRED)
+        return Counter.TIME_EXPIRED
     return NONE
 
 
@@ -132,7 +133,7 @@ def ip4_input(
                 arc = int64(ip4_unicast_arc[rx])
                 nexts[i] = enter_arc(feature_chains, m, arc) if arc else int64(Next.LOOKUP)
                 continue
-            fault = int64(Counter.MULTICAST)
+            fault = Counter.MULTICAST
         counters[fault] += uint64(1)
         m.error = error_base + fault
         nexts[i] = Next.DROP

@@ -7,14 +7,13 @@ already and says the same of every packet that comes here.
 
 from enum import IntEnum
 
-from numba import int64
-from pyvpp.trace import TraceRecord
-
 from pyvpp.buffers import FLOW_HASH
 from pyvpp.jit import jit
 from pyvpp.node import node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, Records
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.flow_hash import ip4_flow_hash
 
 

@@ -11,19 +11,20 @@ Leaves `m.cur` and `m.l3` at the IP header, `m.l4` behind it.
 
 from enum import IntEnum
 
-from numba import int64, uint64
-from pyvpp.trace import TraceRecord
+from numba import uint64
 
 from pyvpp.buffers import CSUM_PARTIAL, CSUM_VALID
 from pyvpp.features import FeatureArc, enter_arc
 from pyvpp.interface import HOST
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, be32
 from pyvpp_nodes.fib.mtrie import fib_lookup
 from pyvpp_nodes.fib.tables import LB_RECEIVE, Kind
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import DESTINATION, PROTOCOL, SOURCE, TCP, UDP, header_bytes, is_fragment, l4_sum
 
 ADJACENCY_DROP = int(Kind.DROP)
@@ -59,19 +60,19 @@ def l4_fault(heap: U8, m: Record, ip: int) -> int:
     l4 = ip + header
     n = int64(m.len) - header
     if is_fragment(heap, ip):
-        return int64(Counter.FRAGMENT)
+        return Counter.FRAGMENT
     unverified = m.flags & (CSUM_PARTIAL | CSUM_VALID) == 0
     if protocol == UDP:
         if n < UDP_BYTES:
-            return int64(Counter.UDP_LENGTH)
+            return Counter.UDP_LENGTH
         length = be16(heap, l4 + 4)
         if length < UDP_BYTES or length > n:
-            return int64(Counter.UDP_LENGTH)
+            return Counter.UDP_LENGTH
         if unverified and be16(heap, l4 + 6) != 0 and l4_sum(heap, ip, l4, length, UDP) != 0xFFFF:
-            return int64(Counter.UDP_CHECKSUM)
+            return Counter.UDP_CHECKSUM
     elif protocol == TCP:
         if n < TCP_BYTES or (unverified and l4_sum(heap, ip, l4, n, TCP) != 0xFFFF):
-            return int64(Counter.TCP_CHECKSUM)
+            return Counter.TCP_CHECKSUM
     return NONE
 
 
@@ -87,10 +88,10 @@ def source_fault(
 ) -> int:
     balance = load_balances[fib_lookup(ip4_fib_roots, ip4_fib_plies, fib_index, be32(heap, ip + SOURCE))]
     if balance.flags & LB_RECEIVE:
-        return int64(Counter.SPOOFED_LOCAL_PACKETS)
+        return Counter.SPOOFED_LOCAL_PACKETS
     dropped = balance.n_buckets == 1 and adjacencies[balance.adj].kind == ADJACENCY_DROP
     if dropped and be32(heap, ip + DESTINATION) != EVERYBODY:
-        return int64(Counter.SRC_LOOKUP_MISS)
+        return Counter.SRC_LOOKUP_MISS
     return NONE
 
 

@@ -6,13 +6,14 @@ Where no feature is enabled, ip4-local does this itself.
 
 from enum import IntEnum
 
-from numba import int64, uint64
-from pyvpp.trace import TraceRecord
+from numba import uint64
 
 from pyvpp.jit import jit
 from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Records
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import PROTOCOL
 
 

@@ -8,16 +8,17 @@ adjacency's affair.
 
 from enum import IntEnum
 
-from numba import int64, uint64
-from pyvpp.trace import TraceRecord
+from numba import uint64
 
 from pyvpp.buffers import FLOW_HASH
 from pyvpp.jit import jit
 from pyvpp.node import node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, Records
 from pyvpp.wire import be32
 from pyvpp_nodes.fib.mtrie import fib_lookup
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.flow_hash import ip4_flow_hash
 from pyvpp_nodes.ip4.header import DESTINATION
 

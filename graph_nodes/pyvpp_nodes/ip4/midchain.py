@@ -8,17 +8,18 @@ Starts the arc ip4-output of the tunnel, whose end is tunnel-output.
 
 from enum import IntEnum
 
-from numba import int64, uint64
-from pyvpp.trace import TraceRecord
+from numba import uint64
 
 from pyvpp.buffers import LOCALLY_ORIGINATED
 from pyvpp.features import enter_arc
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_hex
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be16, put_be16
 from pyvpp_nodes.icmp.message import FRAGMENTATION_NEEDED, TIME_EXCEEDED, TTL_IN_TRANSIT, UNREACHABLE, ask_for_error
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.forward import EXPIRED, FORWARD, TOO_BIG, prepend, verdict
 from pyvpp_nodes.ip4.header import CHECKSUM, HEADER_BYTES, TOTAL_LENGTH, decrement_ttl, patched
 

@@ -6,11 +6,11 @@
 
 from enum import IntEnum
 
-from numba import int64, uint64
-from pyvpp.trace import TraceRecord
+from numba import uint64
 
 from pyvpp.jit import jit
 from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U16, U32, U64, Records
 from pyvpp_nodes.fib.tables import Kind
@@ -38,7 +38,7 @@ def ip4_null(meta: Records, frame: U32, nexts: U16, counters: U64, error_base: i
     for i, b in enumerate(frame):
         m = meta[b]
         prohibited = adjacencies[m.adj].kind == ADJACENCY_PROHIBIT
-        reason = int64(Counter.PROHIBITED) if prohibited else int64(Counter.UNREACHABLE)
+        reason = Counter.PROHIBITED if prohibited else Counter.UNREACHABLE
         counters[reason] += uint64(1)
         m.error = error_base + reason
         ask_for_error(m, UNREACHABLE, HOST_PROHIBITED if prohibited else HOST_UNREACHABLE, 0)

@@ -6,13 +6,12 @@ Only the first option is looked at, as in VPP: RFC 2113's router alert is the on
 
 from enum import IntEnum
 
-from numba import int64
-from pyvpp.trace import TraceRecord
-
 from pyvpp.jit import jit
 from pyvpp.node import node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, Records
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import HEADER_BYTES, IGMP, PROTOCOL
 
 ROUTER_ALERT = 0x94

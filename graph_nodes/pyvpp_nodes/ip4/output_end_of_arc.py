@@ -7,11 +7,10 @@ ip4-midchain do this themselves.
 
 from enum import IntEnum
 
-from pyvpp.trace import TraceRecord
-
 from pyvpp.features import FeatureArc
 from pyvpp.jit import jit
 from pyvpp.node import node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_hex
 from pyvpp.typing import U16, U32, Records
 from pyvpp_nodes.fib.tables import Kind

@@ -7,7 +7,7 @@ The frame it came in is restored where there is one, addressed to the TAP if it 
 
 from enum import IntEnum
 
-from numba import int64, uint64
+from numba import uint64
 
 from pyvpp.buffers import L2_VALID
 from pyvpp.interface import P2P
@@ -17,6 +17,7 @@ from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_packet
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp_nodes.ethernet.header import ETHERNET_IP4, HEADER_BYTES, put_ethernet, put_mac
+from pyvpp_nodes.integers import int64
 
 PUNT_MAC = 0x02FE00000001
 """Where packets seem to come from that had no Ethernet header."""

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """At most one of a kind per window: 512 bits cleared when the window has passed (VPP's vnet/util/throttle.h)."""
 
-from numba import int64, uint64
+from numba import uint64
 
 from pyvpp.jit import inline
 from pyvpp.typing import U64
+from pyvpp_nodes.integers import int64
 
 BITS = 512
 

@@ -7,13 +7,14 @@ change as the routes of the underlay do.
 
 from enum import IntEnum
 
-from numba import int64, uint64
+from numba import uint64
 
 from pyvpp.jit import jit
 from pyvpp.node import node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U16, U32, Records
+from pyvpp_nodes.integers import int64
 
 
 class Next(IntEnum):

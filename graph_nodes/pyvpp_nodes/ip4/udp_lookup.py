@@ -7,15 +7,16 @@ host. Leaves `m.cur` and `m.l3` at the IP header, `m.l4` at the UDP header.
 
 from enum import IntEnum
 
-from numba import int64, uint64
-from pyvpp.trace import TraceRecord
+from numba import uint64
 
 from pyvpp.jit import jit
 from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import be
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be16
 from pyvpp_nodes.icmp.message import PORT_UNREACHABLE, UNREACHABLE, ask_for_error
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import header_bytes
 
 UDP_BYTES = 8
