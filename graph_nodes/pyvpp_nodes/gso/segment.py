@@ -64,7 +64,7 @@ def move_metadata(m: Record, part: Record, start: int, n: int) -> None:
     part.error = 0
     part.ref = 1
     part.feature = m.feature
-    part.trace = m.trace
+    part["trace"] = m["trace"]  # NumPy has a method of that name
 
 
 @inline
