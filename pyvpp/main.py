@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`pyvpp`: takes uplinks over and runs until told to stop; and its subcommands."""
+
+import argparse
+import asyncio
+import contextlib
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from pyvpp import __version__
+from pyvpp.errors import OperatorError
+
+log = logging.getLogger("pyvpp")
+
+SUBCOMMANDS = ("demo", "bench", "warmup", "restore")
+DRIVERS = ("auto", "af-packet", "af-xdp")
+DEFAULT_RUNTIME_DIR = "/run/pyvpp"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the foreground process."""
+    p = argparse.ArgumentParser(
+        prog="pyvpp",
+        description="A userspace vector packet processor. Subcommands: " + ", ".join(SUBCOMMANDS) + ".",
+    )
+    p.add_argument("--uplink", action="append", default=[], metavar="IF", help="Linux interface to take over")
+    p.add_argument("--driver", choices=DRIVERS, default="auto", help="how the NIC is driven")
+    p.add_argument("--workers", type=int, default=1, metavar="N", help="worker threads")
+    p.add_argument("--exec", dest="script", metavar="FILE", help="commands to run at start")
+    p.add_argument("--runtime-dir", default=DEFAULT_RUNTIME_DIR, metavar="DIR", help="sockets and the journal")
+    p.add_argument("--hugepages", default="auto", metavar="auto|off|N", help="memory of the packets")
+    p.add_argument("--buffers", type=int, default=16384, metavar="N", help="small buffers in all")
+    p.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"])
+    p.add_argument("--version", action="version", version=f"pyvpp {__version__}")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point. Returns the exit status; an operator's mistake is one line on standard error."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        if argv and argv[0] in SUBCOMMANDS:
+            return subcommand(argv[0], argv[1:])
+        return run(parser().parse_args(argv))
+    except OperatorError as error:
+        print(f"pyvpp: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def subcommand(name: str, argv: list[str]) -> int:
+    if name == "warmup":
+        argparse.ArgumentParser(prog="pyvpp warmup", description="Compile everything now.").parse_args(argv)
+        warm_up()
+        return 0
+    if name == "restore":
+        p = argparse.ArgumentParser(prog="pyvpp restore", description="Give Linux its NIC back from the journal.")
+        p.add_argument("--runtime-dir", default=DEFAULT_RUNTIME_DIR)
+        options = p.parse_args(argv)
+        from pyvpp.linux.restore import restore
+
+        problems = restore(options.runtime_dir)
+        for problem in problems:
+            print(f"pyvpp restore: {problem}", file=sys.stderr)
+        return 1 if problems else 0
+    return int(importlib.import_module(f"pyvpp.{name}").main(argv))
+
+
+def warm_up(declarations: Any = None) -> None:
+    """Compiles what is not in the cache, in parallel, with a progress bar on a terminal."""
+    from pyvpp.compile import compile_in_parallel
+    from pyvpp.loader import load
+
+    nodes = list((declarations or load()).nodes.values())
+    if not sys.stderr.isatty():
+        told = []
+
+        def once(done: int, total: int, name: str) -> None:
+            if not told:
+                told.append(1)
+                print(f"pyvpp: compiling {total} nodes, once per version and CPU", file=sys.stderr, flush=True)
+
+        compile_in_parallel(nodes, once)
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("compiling", total=None)
+        compile_in_parallel(
+            nodes, lambda done, total, name: bar.update(task, completed=done, total=total, description=f"compiling {name}")
+        )
+
+
+def run(options: argparse.Namespace) -> int:
+    """The main job, in the order that keeps the gap short: guardian, compile, look, take over, serve, restore."""
+    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    if options.workers != 1:
+        raise OperatorError(f"--workers {options.workers}: one worker is what this version runs")
+    if options.driver == "af-xdp":
+        raise OperatorError("--driver af-xdp: not available in this version; use auto or af-packet")
+    if options.hugepages not in ("auto", "off") and not options.hugepages.isdecimal():
+        raise OperatorError(f"--hugepages {options.hugepages}: auto, off or a number")
+    if len(set(options.uplink)) != len(options.uplink):
+        raise OperatorError("--uplink: the same interface is named twice")
+    if options.uplink and os.geteuid() != 0:
+        raise OperatorError("taking an uplink over needs root")
+    script = None
+    if options.script:
+        from pyvpp.cli.builtin import read_script
+
+        script = read_script(options.script)
+    from pyvpp.linux.capture import inspect_uplink
+    from pyvpp.linux.guardian import start_guardian
+    from pyvpp.linux.journal import lock_runtime_dir
+    from pyvpp.linux.restore import restore
+
+    with lock_runtime_dir(options.runtime_dir):
+        for problem in restore(options.runtime_dir):
+            log.warning("after an earlier crash: %s", problem)
+        for name in options.uplink:
+            inspect_uplink(name)
+        guardian = start_guardian(options.runtime_dir) if options.uplink else None
+        try:
+            return asyncio.run(serve(options, script))
+        finally:
+            if guardian:
+                guardian.done()
+
+
+async def serve(options: argparse.Namespace, script: str | None) -> int:
+    from pyvpp.cli import builtin, commands
+    from pyvpp.cli.parser import CommandTree
+    from pyvpp.cli.registry import commands_in, commands_of
+    from pyvpp.cli.server import CliServer
+    from pyvpp.device.interfaces import add_uplink
+    from pyvpp.engine import Engine
+    from pyvpp.linux.capture import inspect_uplink
+    from pyvpp.linux.restore import restore
+    from pyvpp.linux.takeover import take_over
+    from pyvpp.loader import load
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    declarations = load()
+    await asyncio.to_thread(warm_up, declarations)
+    engine = Engine(declarations, buffers=options.buffers, hugepages=options.hugepages)
+    modules = [builtin, commands]
+    for name in ("pyvpp.cli.engine_commands", "pyvpp.packet_generator_cli", "pyvpp.pcap_cli"):
+        with contextlib.suppress(ModuleNotFoundError):
+            modules.append(importlib.import_module(name))
+    found = [command for module in modules for command in commands_in(module)]
+    for package in declarations.packages:
+        found += commands_of(package)
+    server = CliServer(engine, CommandTree(found), options.runtime_dir)
+    taken: list[Any] = []
+    status = 0
+    try:
+        engine.start()
+        for name in options.uplink:
+            if stop.is_set():
+                break
+            state = await asyncio.to_thread(inspect_uplink, name)
+            uplink = await asyncio.to_thread(take_over, state, options.runtime_dir)
+            taken.append(uplink)
+            add_uplink(engine, uplink)
+            for warning in uplink.warnings:
+                log.warning("%s: %s", name, warning)
+        if script is not None:
+            output = await CommandTree(found).execute_script(engine, script, options.script)
+            if output:
+                print(output if isinstance(output, str) else getattr(output, "text", output), flush=True)
+        await server.start()
+        print("pyvpp: ready", flush=True)
+        notify("READY=1")
+        main = asyncio.create_task(engine.serve())
+        waiting = asyncio.create_task(stop.wait())
+        await asyncio.wait({main, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if main.done() and not stop.is_set():
+            log.error("the main loop ended: %s", main.exception())
+            status = 1
+        main.cancel()
+        waiting.cancel()
+    finally:
+        notify("STOPPING=1")
+        engine.stop()
+        problems = await asyncio.to_thread(restore, options.runtime_dir) if taken else []
+        for problem in problems:
+            print(f"pyvpp: restore: {problem}", file=sys.stderr)
+        await server.stop()
+        engine.close()
+        for uplink in taken:
+            uplink.close()
+    return 1 if problems else status
+
+
+def notify(state: str) -> None:
+    """sd_notify(3): one datagram to the socket systemd names, where there is one."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.connect("\0" + address[1:] if address.startswith("@") else address)
+        s.send(state.encode())
+
+
+def runtime_path(options: argparse.Namespace, name: str) -> Path:
+    return Path(options.runtime_dir) / name
+
+
+if __name__ == "__main__":
+    sys.exit(main())
