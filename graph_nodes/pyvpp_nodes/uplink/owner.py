@@ -9,6 +9,7 @@ from pyvpp_nodes.fib.tables import LB_PASS_THROUGH, LB_RECEIVE
 
 ETHERNET_HEADER = 14
 MIN_IP4 = 20
+PROTOCOL_ICMP = 1
 PROTOCOL_UDP = 17
 FRAGMENT_OFFSET = 0x1FFF
 
@@ -34,6 +35,8 @@ def is_ours(
     if not flags & LB_RECEIVE:
         return False
     protocol = int(heap[ip + 9])
+    if protocol == PROTOCOL_ICMP:  # the host answers for its own addresses
+        return False
     if protocol != PROTOCOL_UDP:
         return int(ip4_local_protocols[protocol]) != 0
     header = 4 * (int(heap[ip]) & 0xF)
