@@ -4,12 +4,11 @@
 Sums are taken in the machine's byte order and stored in it (RFC 1071, 2 B): no byte is swapped on the way.
 """
 
-from numba import int64
-
 from pyvpp.buffers import CSUM_PARTIAL
 from pyvpp.jit import inline, jit
 from pyvpp.typing import U8, Record
 from pyvpp.wire import le32, put_le16
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import fold, sum_bytes
 
 WITHOUT_CSUM_PARTIAL = 0xFFFFFFFF ^ CSUM_PARTIAL

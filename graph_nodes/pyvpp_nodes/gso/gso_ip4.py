@@ -2,22 +2,24 @@
 """gso-ip4: segment in software what no device will, a large packet on its way into a tunnel that carries bare IP.
 
 Linux hands over TCP and UDP packets of up to 64 KiB with the size of the segments they stand for. Inside a tunnel a
-device would not find them, so ip4-midchain and vxlan4-encap send them here first. `m.cur` is at the IP header. The segments go back to
-where the packet came from, which is told by its adjacency: a midchain's to ip4-midchain, others to vxlan4-encap.
+device would not find them, so ip4-midchain and vxlan4-encap send them here first. `m.cur` is at the IP header. The
+segments go back to where the packet came from, which is told by its adjacency: a midchain's to ip4-midchain, others
+to vxlan4-encap.
 
-Dropped and counted: headers that are not those of a GSO packet, and what finds no buffer (its earlier segments are on their way; TCP
-sends the rest again).
+Dropped and counted: headers that are not those of a GSO packet, and what finds no buffer (its earlier segments are on
+their way; TCP sends the rest again).
 """
 
 from enum import IntEnum
 
-from numba import int64, uint64
+from numba import uint64
 
 from pyvpp.jit import jit
 from pyvpp.node import FREE, NodeCounter, Severity, node
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp_nodes.fib.tables import Kind
 from pyvpp_nodes.gso.segment import DONE, segment
+from pyvpp_nodes.integers import int64
 
 MIDCHAIN = int(Kind.MIDCHAIN)
 

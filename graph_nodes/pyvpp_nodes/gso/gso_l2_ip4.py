@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """gso-l2-ip4: segment in software a large packet in an Ethernet frame on its way into a VXLAN tunnel.
 
-What gso-ip4 is to bare IP: `m.cur` is at the Ethernet header, behind whose VLAN tags comes IPv4 or IPv6. The segments, each with a copy of
-the Ethernet header, go back to vxlan4-encap.
+What gso-ip4 is to bare IP: `m.cur` is at the Ethernet header, behind whose VLAN tags comes IPv4 or IPv6. The
+segments, each with a copy of the Ethernet header, go back to vxlan4-encap.
 
 Dropped and counted: headers that are not those of a GSO packet, and what finds no buffer.
 """
 
 from enum import IntEnum
 
-from numba import int64, uint64
+from numba import uint64
 
 from pyvpp.jit import inline, jit
 from pyvpp.node import FREE, NodeCounter, Severity, node
@@ -17,6 +17,7 @@ from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16
 from pyvpp_nodes.ethernet.header import HEADER_BYTES, is_vlan
 from pyvpp_nodes.gso.segment import DONE, segment
+from pyvpp_nodes.integers import int64
 
 
 class Next(IntEnum):

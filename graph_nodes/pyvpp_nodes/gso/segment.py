@@ -2,11 +2,9 @@
 """Cutting one large TCP or UDP packet into the segments its sender meant (what Linux calls GSO).
 
 Each segment begins with a copy of all headers. IP lengths, IPv4 ids and checksums, TCP sequence numbers, UDP lengths
-and the TCP or UDP checksum are its own; FIN and PSH stay with the last segment, CWR with the first (RFC 3168, 6.1.2). Everything
-else in the metadata is inherited, so the segments continue exactly where the large packet was.
+and the TCP or UDP checksum are its own; FIN and PSH stay with the last segment, CWR with the first (RFC 3168, 6.1.2).
+Everything else in the metadata is inherited, so the segments continue exactly where the large packet was.
 """
-
-from numba import int64
 
 from pyvpp.buffers import (
     CSUM_PARTIAL,
@@ -24,6 +22,7 @@ from pyvpp.jit import inline, jit
 from pyvpp.typing import U8, U32, Record, Records
 from pyvpp.wire import be16, be32, copy, put_be16, put_be32
 from pyvpp_nodes.gso.checksum import WITHOUT_CSUM_PARTIAL, put_l4_checksum
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import ID, TCP, TOTAL_LENGTH, UDP, header_bytes, put_checksum
 
 TCP4, TCP6, UDP_L4, ECN = 1, 4, 5, 0x80
@@ -111,21 +110,23 @@ def payload_of(heap: U8, m: Record, ip: int) -> int:
     if m.gso_size == 0 or ip + 20 > end:
         return 0
     version = int64(heap[ip]) >> 4
-    if not (version == 4 and (kind == TCP4 or kind == UDP_L4) or version == 6 and (kind == TCP6 or kind == UDP_L4)):
+    tcp = TCP4 if version == 4 else TCP6
+    if (version != 4 and version != 6) or (kind != tcp and kind != UDP_L4):
         return 0
     ip_bytes = header_bytes(heap, ip) if version == 4 else 40
     l4 = l4_of(heap, m, ip)
     if ip_bytes < 20 or l4 < ip + ip_bytes or l4 + 20 > end + (12 if kind == UDP_L4 else 0):
         return 0
     l4_bytes = UDP_BYTES if kind == UDP_L4 else (int64(heap[l4 + 12]) >> 4) << 2
-    if l4_bytes < UDP_BYTES or kind != UDP_L4 and l4_bytes < 20 or l4 + l4_bytes > end:
+    if l4_bytes < UDP_BYTES or (kind != UDP_L4 and l4_bytes < 20) or l4 + l4_bytes > end:
         return 0
     return l4 + l4_bytes
 
 
 @jit
 def segment(heap: U8, meta: Records, b: int, ip: int, pool: U32, emit: U32, to: int) -> tuple[int, int]:
-    """Sends the segments of packet b, whose IP header is at ip, to the next `to`: how many went, and DONE or why not all."""
+    """Sends the segments of packet b, whose IP header is at ip, to the next `to`: how many went, and DONE or why not
+    all."""
     m = meta[b]
     payload = payload_of(heap, m, ip)
     if payload == 0:

@@ -1,31 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip4-frag: cut a packet that is larger than the MTU of where it goes into fragments (RFC 791, 3.2).
 
-ip4-rewrite and ip4-midchain send it here as it came, TTL included, and get the fragments back. Each has as much data as fits, a multiple of eight bytes. A
-fragment that is cut again keeps id, offset and More Fragments; a packet keeps its id, unless that is zero: then it gets a running
-one, since tunnel headers carry none and fragments of two packets must not be mixed up. A checksum that was left to a
-device is finished first, no device can once its bytes lie in several packets.
+ip4-rewrite and ip4-midchain send it here as it came, TTL included, and get the fragments back. Each has as much data
+as fits, a multiple of eight bytes. A fragment that is cut again keeps id, offset and More Fragments; a packet keeps
+its id, unless that is zero: then it gets a running one, since tunnel headers carry none and fragments of two packets
+must not be mixed up. A checksum that was left to a device is finished first, no device can once its bytes lie in
+several packets.
 
-Dropped and counted: DF set, IP options, lengths that contradict each other, GSO packets, and what finds no buffer (fragments already sent
-are lost on the receiver).
+Dropped and counted: DF set, IP options, lengths that contradict each other, GSO packets, and what finds no buffer
+(fragments already sent are lost on the receiver).
 """
 
 from enum import IntEnum
 
 import numpy as np
-from numba import int64, uint64
-from pyvpp.buffers import HEADROOM, NO_BUFFER, emit_to, give_back, slot_start
-from pyvpp.node import FREE, NodeCounter, Severity, node
-from pyvpp.trace import TraceRecord
+from numba import uint64
 
+from pyvpp.buffers import HEADROOM, NO_BUFFER, emit_to, give_back, slot_start
 from pyvpp.jit import inline, jit
+from pyvpp.node import FREE, NodeCounter, Severity, node
 from pyvpp.tables import Table
+from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, copy, put_be16
 from pyvpp_nodes.fib.tables import Kind
 from pyvpp_nodes.gso.checksum import complete_checksum
 from pyvpp_nodes.gso.segment import move_metadata, take_sized
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import (
     DONT_FRAGMENT,
     FRAGMENT,

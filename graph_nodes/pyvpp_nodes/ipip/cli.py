@@ -20,8 +20,9 @@ def tunnels_of(engine: Any) -> IpipTunnels:
     help="create ipip tunnel src <address> dst <address> [instance <id>] [outer-table-id <ID>]",
 )
 def create_ipip_tunnel(engine: Any, args: Arguments) -> str:
-    """Creates a tunnel between two nodes that carries IPv4 in IPv4. Its interface, ipipN, is down: `set interface state ipipN up`.
-    Routes lead into it: `ip route add 10.2.0.0/16 via ipipN`. Its MTU follows the underlay's (less 20 bytes) until one is set."""
+    """Creates a tunnel between two nodes that carries IPv4 in IPv4. Its interface, ipipN, is down: `set interface
+    state ipipN up`. Routes lead into it: `ip route add 10.2.0.0/16 via ipipN`. Its MTU follows the underlay's (less
+    20 bytes) until one is set."""
     source = destination = instance = None
     table_id = 0
     while args:

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """ipip4-input: take the outer header off a packet that came through an IPIP tunnel (RFC 2003).
 
-ip4-local has verified the outer header and sends protocol 4 here, with `m.cur` at the outer header. The tunnel is the one between the
-outer addresses. The packet goes on to ip4-input as if the tunnel's interface had received it; bytes behind the outer packet (Ethernet
-padding) are cut off. What a device or sender left to do on the inner packet (partial checksum, segmentation) stays as it is.
+ip4-local has verified the outer header and sends protocol 4 here, with `m.cur` at the outer header. The tunnel is the
+one between the outer addresses. The packet goes on to ip4-input as if the tunnel's interface had received it; bytes
+behind the outer packet (Ethernet padding) are cut off. What a device or sender left to do on the inner packet
+(partial checksum, segmentation) stays as it is.
 
-Dropped and counted: fragments of the outer packet (ip4-local reassembles none), packets too short for an inner header or for what their outer header
-says, inner protocols other than IPv4, addresses between which there is no tunnel, and tunnels that are down.
+Dropped and counted: fragments of the outer packet (ip4-local reassembles none), packets too short for an inner header
+or for what their outer header says, inner protocols other than IPv4, addresses between which there is no tunnel, and
+tunnels that are down.
 """
 
 from enum import IntEnum
 
-from numba import int64, uint64
+from numba import uint64
 
 from pyvpp.buffers import CSUM_PARTIAL, CSUM_VALID, FLOW_HASH, L2_VALID
 from pyvpp.interface import ADMIN_UP
@@ -21,6 +23,7 @@ from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import ip4_text
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, be32
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import (
     DESTINATION,
     HEADER_BYTES,

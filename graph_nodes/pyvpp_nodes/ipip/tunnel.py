@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IPIP tunnels as control code makes them: an interface, a midchain adjacency that follows the underlay, a key to find it by.
+"""IPIP tunnels as control code makes them: an interface, a midchain adjacency that follows the underlay, a key to
+find it by.
 
-The outer header is VPP's: TTL 64, DSCP and DF zero. The interface's MTU is that of the underlay less 20 bytes (see underlay.py).
+The outer header is VPP's: TTL 64, DSCP and DF zero. The interface's MTU is that of the underlay less 20 bytes (see
+underlay.py).
 """
 
 from dataclasses import dataclass
@@ -73,7 +75,8 @@ class IpipTunnels:
     def create(
         self, source: IPv4Address, destination: IPv4Address, instance: int | None = None, table_id: int = 0
     ) -> IpipTunnel:
-        """Makes a tunnel, down until its interface is set up. Raises OperatorError and changes nothing when it cannot be."""
+        """Makes a tunnel, down until its interface is set up. Raises OperatorError and changes nothing when it cannot
+        be."""
         engine = self._engine
         check_ends(source, destination)
         vrf = engine.stack.fib4.table(table_id)

@@ -75,7 +75,8 @@ def remove_tunnel(table: U32, source: int, destination: int, number: int, port: 
         at = slot * WORDS
         if not table[at + 3]:
             break
-        home = tunnel_hash(*(int(word) for word in table[at : at + 3]), int(table[at + 3]) & ~OCCUPIED) & (slots - 1)
+        other, towards, label, marker = (int(word) for word in table[at : at + 4])
+        home = tunnel_hash(other, towards, label, marker & ~OCCUPIED) & (slots - 1)
         if (slot - home) & (slots - 1) >= (slot - hole) & (slots - 1):
             table[hole * WORDS : (hole + 1) * WORDS] = table[at : at + WORDS]
             hole = slot
@@ -91,7 +92,8 @@ def rehash_tunnels(old: U32, new: U32) -> None:
 
 
 class TunnelKeys:
-    """A table of such entries as control code changes it: never more than half full, workers stopped where they must be."""
+    """A table of such entries as control code changes it: never more than half full, workers stopped where they must
+    be."""
 
     def __init__(self, table: Any, barrier: Callable[[], AbstractContextManager[Any]]) -> None:
         self._table = table

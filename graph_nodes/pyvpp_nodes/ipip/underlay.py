@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A tunnel's MTU: that of the way to its other end, less its headers, for as long as nobody sets another.
 
-VPP gives tunnels 9000 bytes whatever lies below, and packets that fit the tunnel but not the wire are fragmented or lost. Here the
-MTU follows routes and interfaces of the underlay. Setting it by hand ends that.
+VPP gives tunnels 9000 bytes whatever lies below, and packets that fit the tunnel but not the wire are fragmented or
+lost. Here the MTU follows routes and interfaces of the underlay. Setting it by hand ends that.
 """
 
 from typing import Any

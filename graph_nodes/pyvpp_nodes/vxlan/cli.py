@@ -32,9 +32,10 @@ def read_vni(args: Arguments) -> int:
     " [decap-next [l2|ip4|node <name>]] [l3] [src_port <local-vtep-udp-port>] [dst_port <remote-vtep-udp-port>] [del]",
 )
 def create_vxlan_tunnel(engine: Any, args: Arguments) -> str | None:
-    """Creates (or with `del` deletes) a tunnel to another VTEP; src_port is the UDP port it listens on, 4789 if not given. Its interface,
-    vxlan_tunnelN, is up and an Ethernet interface: give it an address, or `set interface l2 xconnect`. With `l3` it carries bare
-    IP: `ip route add 10.2.0.0/16 via vxlan_tunnelN`. Its MTU follows the underlay's (less 50 bytes) until one is set."""
+    """Creates (or with `del` deletes) a tunnel to another VTEP; src_port is the UDP port it listens on, 4789 if not
+    given. Its interface, vxlan_tunnelN, is up and an Ethernet interface: give it an address, or `set interface l2
+    xconnect`. With `l3` it carries bare IP: `ip route add 10.2.0.0/16 via vxlan_tunnelN`. Its MTU follows the
+    underlay's (less 50 bytes) until one is set."""
     source = destination = vni = instance = decap_next = None
     table_id, source_port, destination_port, l3, delete = 0, PORT, PORT, False, False
     while args:
@@ -84,9 +85,9 @@ def create_vxlan_tunnel(engine: Any, args: Arguments) -> str | None:
 
 def format_tunnel(engine: Any, tunnel: VxlanTunnel) -> str:
     text = (
-        f"[{tunnel.index}] instance {tunnel.instance} src {tunnel.source} dst {tunnel.destination} src_port {tunnel.source_port} "
-        f"dst_port {tunnel.destination_port} vni {tunnel.vni} fib-idx {tunnel.fib_index} sw-if-idx {tunnel.sw_if_index} "
-        f"encap-dpo-idx {tunnel.follower.lb} "
+        f"[{tunnel.index}] instance {tunnel.instance} src {tunnel.source} dst {tunnel.destination} "
+        f"src_port {tunnel.source_port} dst_port {tunnel.destination_port} vni {tunnel.vni} "
+        f"fib-idx {tunnel.fib_index} sw-if-idx {tunnel.sw_if_index} encap-dpo-idx {tunnel.follower.lb} "
     )
     if tunnel.decap_next != "ethernet-input":
         text += f"decap-next-index {engine.graph.index_of(tunnel.decap_next)} "

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VXLAN tunnels as kernels see them: by their interface for encapsulation, by what the outer headers say for the way back."""
+"""VXLAN tunnels as kernels see them: by their interface for encapsulation, by what the outer headers say for the way
+back."""
 
 import numpy as np
 

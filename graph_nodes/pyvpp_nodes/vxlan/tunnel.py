@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """VXLAN tunnels as control code makes them.
 
-An Ethernet tunnel's interface has a MAC address and neighbors, as a Linux vxlan device has, or is cross-connected; an `l3` tunnel's is
-point-to-point and carries bare IP. The interface is up from the start, its MTU that of the underlay less 50 bytes (see underlay.py in ipip).
-Where outer packets go is a load balance of the FIB, the one of the route to the tunnel's other end.
+An Ethernet tunnel's interface has a MAC address and neighbors, as a Linux vxlan device has, or is cross-connected; an
+`l3` tunnel's is point-to-point and carries bare IP. The interface is up from the start, its MTU that of the underlay
+less 50 bytes (see underlay.py in ipip). Where outer packets go is a load balance of the FIB, the one of the route to
+the tunnel's other end.
 """
 
 import os
@@ -60,7 +61,7 @@ class VxlanTunnels:
         self._keys = TunnelKeys(engine.tables["vxlan_keys"], engine.barrier)
         self._mtu = UnderlayMtu(engine, MTU_OVERHEAD)
         self._by_index: dict[int, VxlanTunnel] = {}
-        self._listeners: dict[int, tuple[int, int]] = {}  # by UDP port: how many tunnels, what the port's entry was before
+        self._listeners: dict[int, tuple[int, int]] = {}  # by port: tunnels, and the entry before them
 
     def __iter__(self) -> Any:
         return iter(sorted(self._by_index.values(), key=lambda tunnel: tunnel.index))
@@ -71,7 +72,9 @@ class VxlanTunnels:
     def get(self, sw_if_index: int) -> VxlanTunnel | None:
         return self._by_index.get(sw_if_index)
 
-    def find(self, source: IPv4Address, destination: IPv4Address, vni: int, source_port: int = PORT) -> VxlanTunnel | None:
+    def find(
+        self, source: IPv4Address, destination: IPv4Address, vni: int, source_port: int = PORT
+    ) -> VxlanTunnel | None:
         key = int(source), int(destination), vni << 8, source_port
         return next((tunnel for tunnel in self if tunnel.key == key), None)
 
@@ -87,7 +90,8 @@ class VxlanTunnels:
         decap_next: str | None = None,
         table_id: int = 0,
     ) -> VxlanTunnel:
-        """Makes a tunnel; `source_port` is the port it listens on. Raises OperatorError and changes nothing when it cannot be."""
+        """Makes a tunnel; `source_port` is the port it listens on. Raises OperatorError and changes nothing when it
+        cannot be."""
         engine = self._engine
         check_ends(source, destination)
         if not 0 < vni <= MAX_VNI:
@@ -141,7 +145,8 @@ class VxlanTunnels:
             self._table.array[sw_if_index : sw_if_index + 1] = np.zeros(1, VXLAN_TUNNEL)
 
     def _interface(self, instance: int | None, l3: bool) -> Interface:
-        """Down until all is in place. Its output node leads to vxlan4-encap, which all tunnels share, not to a driver."""
+        """Down until all is in place. Its output node leads to vxlan4-encap, which all tunnels share, not to a
+        driver."""
         engine = self._engine
         name = engine.interfaces.free_name("vxlan_tunnel", instance)
         mac = bytes(6) if l3 else b"\x02\xfe" + os.urandom(4)

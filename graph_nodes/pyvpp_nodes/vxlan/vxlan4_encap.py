@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """vxlan4-encap: put outer IPv4, UDP and VXLAN headers in front of what leaves by a VXLAN tunnel (RFC 7348).
 
-Every tunnel's output node leads here; the tunnel is that of `m.tx`. `m.cur` is at the inner Ethernet header, in an `l3` tunnel at the inner IP
-header. The UDP source port comes from a hash of the inner headers, in the range RFC 7348 recommends (49152 to 65535), so that the
-underlay spreads flows but keeps each in order; the UDP checksum is zero, the outer TTL 254 before the first hop. DF is not set.
-Where the outer packet goes follows the route to the tunnel's other end; until there is one it is dropped.
+Every tunnel's output node leads here; the tunnel is that of `m.tx`. `m.cur` is at the inner Ethernet header, in an
+`l3` tunnel at the inner IP header. The UDP source port comes from a hash of the inner headers, in the range RFC 7348
+recommends (49152 to 65535), so that the underlay spreads flows but keeps each in order; the UDP checksum is zero, the
+outer TTL 254 before the first hop. DF is not set. Where the outer packet goes follows the route to the tunnel's other
+end; until there is one it is dropped.
 
-Large packets whose segmentation was left to a device go to gso-ip4 or gso-l2-ip4 first. Dropped and counted: what has no tunnel, is too long, or
-has been encapsulated so often that its buffer has no room in front.
+Large packets whose segmentation was left to a device go to gso-ip4 or gso-l2-ip4 first. Dropped and counted: what has
+no tunnel, is too long, or has been encapsulated so often that its buffer has no room in front.
 """
 
 from enum import IntEnum
 
-from numba import int64, uint64
+from numba import uint64
 
 from pyvpp.buffers import FLOW_HASH, L2_VALID, LOCALLY_ORIGINATED, slot_start
 from pyvpp.jit import inline, jit
@@ -22,6 +23,7 @@ from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, be32, put_be16, put_be32
 from pyvpp_nodes.ethernet.header import ETHERNET_IP4, HEADER_BYTES, TYPE
 from pyvpp_nodes.fib.tables import FLOW_HASH_DEFAULT
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.flow_hash import ip4_flow_hash, mix
 from pyvpp_nodes.ip4.header import HEADER_BYTES as IP4_BYTES
 from pyvpp_nodes.ip4.header import TOTAL_LENGTH, UDP, put_header

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """vxlan4-input: take the outer headers off a packet that came through a VXLAN tunnel (RFC 7348).
 
-ip4-udp-lookup sends the tunnels' UDP ports here, with `m.l3` at the outer IPv4 header and `m.l4` at the UDP header. The tunnel is the one with
-these outer addresses, this VNI and this port. The frame inside goes on as if the tunnel's interface had received it: to
-ethernet-input, or for an `l3` tunnel, whose packets are bare IP, to ip4-input, or to where the tunnel's decap-next says. A partial checksum
-or segmentation left to do on the inner packet stays as it is.
+ip4-udp-lookup sends the tunnels' UDP ports here, with `m.l3` at the outer IPv4 header and `m.l4` at the UDP header.
+The tunnel is the one with these outer addresses, this VNI and this port. The frame inside goes on as if the tunnel's
+interface had received it: to ethernet-input, or for an `l3` tunnel, whose packets are bare IP, to ip4-input, or to
+where the tunnel's decap-next says. A partial checksum or segmentation left to do on the inner packet stays as it is.
 
-Dropped and counted: flags other than 0x08, no such tunnel (a reserved byte behind the VNI that is not zero counts as another VNI),
-packets shorter than they say or without an inner header, and tunnels that are down.
+Dropped and counted: flags other than 0x08, no such tunnel (a reserved byte behind the VNI that is not zero counts as
+another VNI), packets shorter than they say or without an inner header, and tunnels that are down.
 """
 
 from enum import IntEnum
 
-from numba import int64, uint64
+from numba import uint64
 
 from pyvpp.interface import ADMIN_UP
 from pyvpp.jit import jit
@@ -20,6 +20,7 @@ from pyvpp.node import NodeCounter, Severity, node
 from pyvpp.trace import TraceRecord
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be16, be32
+from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import DESTINATION, SOURCE
 from pyvpp_nodes.ipip.ipip4_input import decapsulate
 from pyvpp_nodes.ipip.tunnel_table import NO_TUNNEL, find_tunnel

@@ -67,12 +67,22 @@ def sent_by_linux(data: bytes, l2: int, size: int, udp: bool = False) -> list[by
 
 def gso_packet(data: bytes, l2: int, size: int, kind: int, **meta) -> Packet:
     l4 = l2 + (4 * (data[l2] & 15) if data[l2] >> 4 == 4 else 40)
-    fields = {"csum_start": l4, "csum_offset": 6 if kind == 5 else 16, "gso_size": size, "gso_type": kind, "adj": ADJACENCY}
+    fields = {
+        "csum_start": l4,
+        "csum_offset": 6 if kind == 5 else 16,
+        "gso_size": size,
+        "gso_type": kind,
+        "adj": ADJACENCY,
+    }
     return Packet(data, **(fields | {"flags": CSUM_PARTIAL} | meta))
 
 
 def tcp(n: int, **fields) -> bytes:
-    return bytes(IP(src="10.1.1.2", dst="10.2.1.2", id=0xFFFE, flags="DF") / TCP(**{"flags": "PAF", "seq": 0xFFFFFF00} | fields) / Raw(bytes(range(256)) * (n // 256) + bytes(n % 256)))
+    return bytes(
+        IP(src="10.1.1.2", dst="10.2.1.2", id=0xFFFE, flags="DF")
+        / TCP(**{"flags": "PAF", "seq": 0xFFFFFF00} | fields)
+        / Raw(bytes(range(256)) * (n // 256) + bytes(n % 256))
+    )
 
 
 TCP_PACKETS = st.builds(

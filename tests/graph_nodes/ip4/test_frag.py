@@ -87,7 +87,11 @@ def test_mixed_frames(received):
 
 @given(st.integers(0, 3000), st.sampled_from([68, 576, 1500, 1501, 1507]), st.integers(1, 0xFFFF))
 def test_scapy_cuts_the_same(n, mtu, identification):
-    packet = IP(src="10.1.1.2", dst="10.1.2.2", id=identification) / UDP(sport=1, dport=2) / Raw(bytes(k % 251 for k in range(n)))
+    packet = (
+        IP(src="10.1.1.2", dst="10.1.2.2", id=identification)
+        / UDP(sport=1, dport=2)
+        / Raw(bytes(k % 251 for k in range(n)))
+    )
     table = adjacencies()
     table["mtu"][1] = mtu
     result = run_kernel(ip4_frag, [Packet(bytes(packet), adj=1)], {"adjacencies": table}, buffers=200)

@@ -18,7 +18,9 @@ from pyvpp_nodes.ipip.tunnel_table import (
     tunnel_hash,
 )
 
-KEYS = st.tuples(st.integers(0, 2), st.integers(0, 0xFFFFFFFF), st.sampled_from([0, 0x6400, 0xFFFFFF00]), st.sampled_from([0, 4789]))
+KEYS = st.tuples(
+    st.integers(0, 2), st.integers(0, 0xFFFFFFFF), st.sampled_from([0, 0x6400, 0xFFFFFF00]), st.sampled_from([0, 4789])
+)
 
 
 @given(st.lists(st.tuples(st.booleans(), KEYS), max_size=60))

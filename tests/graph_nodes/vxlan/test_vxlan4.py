@@ -37,7 +37,12 @@ def tables():
     for sw_if_index, (remote, vni, source_port, destination_port, flags, decap_next, balance) in TUNNELS.items():
         row = tunnels[sw_if_index : sw_if_index + 1]
         row["source"], row["destination"], row["vni"] = address(LOCAL), address(remote), vni
-        row["destination_port"], row["decap_next"], row["load_balance"], row["flags"] = destination_port, decap_next, balance, flags
+        row["destination_port"], row["decap_next"], row["load_balance"], row["flags"] = (
+            destination_port,
+            decap_next,
+            balance,
+            flags,
+        )
         insert_tunnel(keys, address(LOCAL), address(remote), vni << 8, source_port, sw_if_index)
     balances, buckets = np.zeros(4, LOAD_BALANCE), np.zeros(8, BUCKET)
     for index, (n, next_, adj, first) in {1: (1, TO_NODE | 51, 11, 0), 2: (4, 0, 0, 2)}.items():
@@ -62,14 +67,27 @@ def encapsulated(inner: bytes, tx: int, source_port: int) -> bytes:
 
 
 PACKETS = st.one_of(
-    st.builds(ip4, st.builds(udp, st.binary(max_size=20), st.integers(1, 9)), source=st.sampled_from(["10.2.0.1", "10.2.0.2"])),
+    st.builds(
+        ip4, st.builds(udp, st.binary(max_size=20), st.integers(1, 9)), source=st.sampled_from(["10.2.0.1", "10.2.0.2"])
+    ),
     st.builds(ip4, st.binary(max_size=9), fragment=st.sampled_from([0, 0x2000, 7])),
     st.binary(max_size=60),
 )
-TYPED = st.builds(lambda macs, kind, data: macs + kind + data, st.binary(min_size=12, max_size=12), st.sampled_from([b"\x08\0", b"\x08\x06"]), PACKETS)
+TYPED = st.builds(
+    lambda macs, kind, data: macs + kind + data,
+    st.binary(min_size=12, max_size=12),
+    st.sampled_from([b"\x08\0", b"\x08\x06"]),
+    PACKETS,
+)
 
 
-@given(st.lists(st.tuples(st.one_of(TYPED, PACKETS), st.sampled_from([ETHERNET, BARE, DOWN, NONE, 8, 0xFFFF])), min_size=1, max_size=12))
+@given(
+    st.lists(
+        st.tuples(st.one_of(TYPED, PACKETS), st.sampled_from([ETHERNET, BARE, DOWN, NONE, 8, 0xFFFF])),
+        min_size=1,
+        max_size=12,
+    )
+)
 def test_encapsulation_of_mixed_frames(sent):
     result = run_kernel(encap.vxlan4_encap, [Packet(data, tx=tx) for data, tx in sent], TABLES, error_base=50)
     for (data, tx), next_, packet, m in zip(sent, result.nexts, result.packets, result.meta):
@@ -111,7 +129,10 @@ def test_the_source_port_is_the_flow(tx):
 
 
 def test_other_frames_by_their_addresses():
-    macs = [Ether(src=f"02:00:00:00:00:{k:02x}", dst="ff:ff:ff:ff:ff:ff") / ARP(psrc="10.0.0.1", pdst="10.0.0.2") for k in range(32)]
+    macs = [
+        Ether(src=f"02:00:00:00:00:{k:02x}", dst="ff:ff:ff:ff:ff:ff") / ARP(psrc="10.0.0.1", pdst="10.0.0.2")
+        for k in range(32)
+    ]
     assert len({port_of(frame) for frame in macs}) > 28
     assert port_of(macs[0]) == port_of(macs[0] / Raw(b"more"))
 
@@ -174,7 +195,12 @@ def reference(data: bytes) -> tuple[decap.Counter, bytes, int]:
         return decap.Counter.TRUNCATED, data, 1
     if data[l4 + 8] != 8:
         return decap.Counter.BAD_FLAGS, data, 1
-    key = (".".join(map(str, data[12:16])), ".".join(map(str, data[16:20])), int.from_bytes(data[l4 + 12 : l4 + 16], "big"), data[l4 + 2 : l4 + 4])
+    key = (
+        ".".join(map(str, data[12:16])),
+        ".".join(map(str, data[16:20])),
+        int.from_bytes(data[l4 + 12 : l4 + 16], "big"),
+        data[l4 + 2 : l4 + 4],
+    )
     for sw_if_index, (remote, vni, port, *_) in TUNNELS.items():
         if key == (remote, LOCAL, vni << 8, port.to_bytes(2, "big")):
             if sw_if_index == DOWN:
