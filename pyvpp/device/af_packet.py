@@ -19,6 +19,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pyvpp.interface import MAX_INTERFACES
 from pyvpp.linux import netns
 from pyvpp.tables import Table, record_dtype
 
@@ -53,10 +54,13 @@ AF_PACKET_RING = record_dtype(
         ("tx_slots", "<u4"),
         ("tx_slot_bytes", "<u4"),
         ("tx_next", "<u4"),
+        ("tx_lock", "<u4"),  # one worker at a time fills the transmit ring
         ("idle", "<u4"),  # calls of the input kernel that found nothing
     ]
 )
-AF_PACKET_RINGS = Table("af_packet_rings", dtype=AF_PACKET_RING, capacity=256)  # row: sw_if_index
+ROW_BYTES = AF_PACKET_RING.itemsize
+TX_LOCK = dict(AF_PACKET_RING.fields or {})["tx_lock"][1]
+AF_PACKET_RINGS = Table("af_packet_rings", dtype=AF_PACKET_RING, capacity=MAX_INTERFACES)  # row: sw_if_index
 
 _SOL_PACKET = 263
 _ADD_MEMBERSHIP = 1

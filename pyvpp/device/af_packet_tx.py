@@ -12,7 +12,7 @@ and one that the operating system does not take.
 from numba import uint64
 
 from pyvpp.device import af_packet, vnet
-from pyvpp.device.syscalls import MSG_DONTWAIT, acquire32, address_of, release32, send
+from pyvpp.device.syscalls import MSG_DONTWAIT, acquire32, address_of, lock, release32, send, unlock
 from pyvpp.device.vnet import write_vnet
 from pyvpp.jit import inline, jit
 from pyvpp.node import FREE, NodeCounter, Severity, node
@@ -87,6 +87,7 @@ def af_packet_tx(
     longest = int(interfaces[instance].mtu) + ETHERNET_AND_TAG
     room = int(ring.tx_slot_bytes) - af_packet.TX_DATA - vnet.BYTES
     marked = 0
+    lock(af_packet_rings, instance * af_packet.ROW_BYTES + af_packet.TX_LOCK)
     for i, b in enumerate(frame):
         m = meta[b]
         nexts[i] = FREE
@@ -115,3 +116,4 @@ def af_packet_tx(
             m.error = error_base + error
     if marked:
         kick(ring, counters)
+    unlock(af_packet_rings, instance * af_packet.ROW_BYTES + af_packet.TX_LOCK)

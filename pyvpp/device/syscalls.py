@@ -14,13 +14,12 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
-from numba import config, int32, int64, types, uint32, uint64
+from numba import int32, int64, types, uint32, uint64
 from numba.extending import intrinsic
 
-from pyvpp.jit import inline
-from pyvpp.typing import U8
+from pyvpp.jit import COMPILED, inline
+from pyvpp.typing import U8, Records
 
 EAGAIN = 11
 EIO = 5
@@ -30,7 +29,7 @@ MSG_DONTWAIT = 0x40
 _WORD = ir.IntType(32)
 _LONG = ir.IntType(64)
 
-if config.DISABLE_JIT:
+if not COMPILED:
     _libc = ctypes.CDLL(None, use_errno=True)
 
     def _function(name: str, *arguments: Any) -> Any:
@@ -39,13 +38,15 @@ if config.DISABLE_JIT:
         function.argtypes = arguments
         return function
 
-    _read = _function("read", ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
-    _write = _function("write", ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
+    _read = _function("read", ctypes.c_int, ctypes.c_int64, ctypes.c_size_t)
+    _write = _function("write", ctypes.c_int, ctypes.c_int64, ctypes.c_size_t)
     _sendto = _function(
-        "sendto", ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32
+        "sendto", ctypes.c_int, ctypes.c_int64, ctypes.c_size_t, ctypes.c_int, ctypes.c_int64, ctypes.c_uint32
     )
 
-    _recv = _function("recv", ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    _epoll_wait = _function("epoll_wait", ctypes.c_int, ctypes.c_int64, ctypes.c_int, ctypes.c_int)
+    _usleep = _function("usleep", ctypes.c_uint32)
+    _recv = _function("recv", ctypes.c_int, ctypes.c_int64, ctypes.c_size_t, ctypes.c_int)
 
     def _errno() -> int:
         return ctypes.get_errno()
@@ -62,20 +63,28 @@ if config.DISABLE_JIT:
         """Writes a word after everything that precedes in program order."""
         heap[offset : offset + 4].view("<u4")[0] = value
 
+    def lock(rows: Records, offset: int) -> None:
+        """Waits until this worker alone has what the word guards, at a byte offset of a table."""
+
+    def unlock(rows: Records, offset: int) -> None:
+        """Lets the next one."""
+
 else:
-    _read = types.ExternalFunction("read", types.int64(types.int32, types.int64, types.uint64))
-    _write = types.ExternalFunction("write", types.int64(types.int32, types.int64, types.uint64))
-    _sendto = types.ExternalFunction(
+    _external: Any = types.ExternalFunction
+    _read = _external("read", types.int64(types.int32, types.int64, types.uint64))
+    _write = _external("write", types.int64(types.int32, types.int64, types.uint64))
+    _sendto = _external(
         "sendto",
         types.int64(types.int32, types.int64, types.uint64, types.int32, types.int64, types.uint32),
     )
-    _recv = types.ExternalFunction("recv", types.int64(types.int32, types.int64, types.uint64, types.int32))
-    _epoll_wait = types.ExternalFunction("epoll_wait", types.int32(types.int32, types.int64, types.int32, types.int32))
-    _usleep = types.ExternalFunction("usleep", types.int32(types.uint32))
-    _errno_location = types.ExternalFunction("__errno_location", types.int64())
+    _recv = _external("recv", types.int64(types.int32, types.int64, types.uint64, types.int32))
+    _epoll_wait = _external("epoll_wait", types.int32(types.int32, types.int64, types.int32, types.int32))
+    _usleep = _external("usleep", types.int32(types.uint32))
+    _errno_location = _external("__errno_location", types.int64())
 
     def _pointer(context: Any, builder: Any, signature: Any, arguments: Any, kind: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        data = builder.bitcast(data, ir.IntType(8).as_pointer())
         return builder.bitcast(builder.gep(data, [arguments[1]]), kind.as_pointer())
 
     @intrinsic
@@ -103,6 +112,25 @@ else:
         return types.void(heap, types.int64, types.int64), emit
 
     @intrinsic
+    def _exchange(typing_context: Any, rows: Any, offset: Any, value: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            at = _pointer(context, builder, signature, arguments, _WORD)
+            return builder.zext(builder.atomic_rmw("xchg", at, builder.trunc(arguments[2], _WORD), "acq_rel"), _LONG)
+
+        return types.int64(rows, types.int64, types.int64), emit
+
+    @inline
+    def lock(rows: Records, offset: int) -> None:
+        exchange: Any = _exchange
+        while exchange(rows, offset, 1):
+            pass
+
+    @inline
+    def unlock(rows: Records, offset: int) -> None:
+        exchange: Any = _exchange
+        exchange(rows, offset, 0)
+
+    @intrinsic
     def _load_int(typing_context: Any, address: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             at = builder.inttoptr(arguments[0], _WORD.as_pointer())
@@ -112,7 +140,8 @@ else:
 
     @inline
     def _errno() -> int:
-        return int(_load_int(_errno_location()))
+        load: Any = _load_int
+        return int(load(_errno_location()))
 
 
 @inline
@@ -145,21 +174,13 @@ def take_socket_error(fd: int) -> int:
     return 0 if error == EAGAIN else -error
 
 
-if not config.DISABLE_JIT:
+@inline
+def epoll_wait(epoll_fd: int, events: int, capacity: int, timeout_ms: int) -> int:
+    """How many events were written at address `events`; negative on error."""
+    return int(_epoll_wait(int32(epoll_fd), int64(events), int32(capacity), int32(timeout_ms)))
 
-    @inline
-    def epoll_wait(epoll_fd: int, events: int, capacity: int, timeout_ms: int) -> int:
-        """How many events were written at address `events`; -1 on error."""
-        return int(_epoll_wait(np.int32(epoll_fd), np.int64(events), np.int32(capacity), np.int32(timeout_ms)))
 
-    @inline
-    def nanosleep(ns: int) -> None:
-        """Sleeps for about so long, a microsecond at least."""
-        _usleep(np.uint32(max(1, ns // 1000)))
-else:
-
-    def epoll_wait(epoll_fd: int, events: int, capacity: int, timeout_ms: int) -> int:
-        raise NotImplementedError("the worker's loop runs compiled only")
-
-    def nanosleep(ns: int) -> None:
-        raise NotImplementedError("the worker's loop runs compiled only")
+@inline
+def nanosleep(ns: int) -> None:
+    """Sleeps for about so long, a microsecond at least."""
+    _usleep(uint32(max(1, ns // 1000)))

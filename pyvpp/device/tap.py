@@ -22,6 +22,7 @@ from ipaddress import IPv4Address
 from typing import Any, TypeVar
 
 from pyvpp.errors import OperatorError
+from pyvpp.interface import MAX_INTERFACES
 from pyvpp.linux import netns, tap_link
 from pyvpp.tables import Table, record_dtype
 
@@ -35,7 +36,7 @@ TAP = record_dtype(
         ("pad", "<u2"),
     ]
 )
-TAPS = Table("taps", dtype=TAP, capacity=256)  # row: sw_if_index
+TAPS = Table("taps", dtype=TAP, capacity=MAX_INTERFACES)  # row: sw_if_index
 
 _TUNSETIFF = 0x400454CA
 _TUNSETPERSIST = 0x400454CB

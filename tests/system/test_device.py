@@ -539,6 +539,42 @@ def test_a_large_packet_keeps_its_place(pair: Namespaces) -> None:
     device.close()
 
 
+@pytest.mark.slow
+def test_two_workers_send_by_one_ring(pair: Namespaces) -> None:
+    """Every frame leaves whole and once, each worker's in order."""
+    rigs, device = [Rig(small=1024), Rig(small=1024)], AfPacket("veth0", pair.near, tx_slots=64)
+    rigs[0].attach(device)
+    rigs[1].device, rigs[1].rings = device, rigs[0].rings
+    rigs[1].buffers.heap.close()  # two workers share the heap and the tables, each has its own pool
+    rigs[1].buffers = rigs[0].buffers
+    half = rigs[0].pool[POOL_SMALL] // 2
+    rigs[1].pool = rigs[0].pool.copy()
+    rigs[1].pool[POOL_SMALL] = half
+    rigs[1].pool[3 : 3 + half] = rigs[0].pool[3 + half : 3 + 2 * half]
+    rigs[0].pool[POOL_SMALL] = half
+    batches = 40
+    with pair.raw() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, 33, 32 << 20)  # SO_RCVBUFFORCE
+
+        def send(worker: int) -> None:
+            for batch in range(batches):
+                rigs[worker].transmit(*[ethernet(100, seed=worker * 10000 + batch * 16 + i) for i in range(16)])
+
+        threads = [threading.Thread(target=send, args=(worker,)) for worker in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        received = [peer.recv(2000) for _ in range(2 * batches * 16)]
+    sent = [[ethernet(100, seed=worker * 10000 + n) for n in range(batches * 16)] for worker in (0, 1)]
+    for frames in sent:
+        wanted = set(frames)
+        assert [frame for frame in received if frame in wanted] == frames
+    assert not rigs[0].counters.any() and not rigs[1].counters.any()
+    rigs[0].buffers.heap.close()
+    device.close()
+
+
 def test_longer_than_the_mtu(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
     rig, _ = uplink
     with pair.raw() as peer:
