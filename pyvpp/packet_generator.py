@@ -1,1 +1,215 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The packet generator: interfaces pgN, streams of prebuilt packets that arrive on them, capture of what leaves them.
+
+Its nodes are pg-input, pg-tx and pg-capture in `pyvpp.device`; its commands are in `pyvpp.packet_generator_cli`.
+"""
+
+import os
+import struct
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pyvpp.buffers import L2_VALID, LARGE_ROOM
+from pyvpp.device.pg_input import PG_PACKET, PG_STREAM, STATE_STREAMS
+from pyvpp.errors import OperatorError
+from pyvpp.interface import P2P, Interface
+from pyvpp.node import FRAME_SIZE
+
+ETHERNET, RAW_IP = 1, 12  # pcap's link types, as VPP writes them
+PCAP_MAGIC = 0xA1B2C3D4
+
+
+@dataclass(eq=False)
+class Stream:
+    """Packets that arrive on an interface one after another, again from the first after the last."""
+
+    name: str
+    packets: Sequence[bytes]
+    interface: Interface
+    node: str = "ethernet-input"
+    limit: int = 0
+    rate: float = 0.0
+    """packets a second; 0: as many as possible"""
+    frame: int = FRAME_SIZE
+    size: tuple[int, str, int] = (64, "-", 64)
+    """as the operator wrote it, for `show packet-generator`"""
+    row: Any = field(default=None, repr=False)
+
+
+class Capture:
+    """A pcap file that grows by each packet at once."""
+
+    def __init__(self, path: str, link_type: int) -> None:
+        self.path = path
+        self.packets = 0
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115  (it stays open until `close`)
+        self._file.write(struct.pack("<IHHiIII", PCAP_MAGIC, 2, 4, 0, 0, 65535, link_type))
+
+    def __call__(self, data: bytes) -> None:
+        seconds, ns = divmod(time.time_ns(), 1_000_000_000)
+        self._file.write(struct.pack("<IIII", seconds, ns // 1000, len(data), len(data)) + data)
+        self.packets += 1
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class PacketGenerator:
+    """The generator of an engine; `generator_of(engine)` finds it. Streams run on the first worker."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.streams: dict[str, Stream] = {}
+        self._sinks: dict[int, Callable[[bytes], None]] = {}
+        engine.every_second(self.refresh)
+        engine.events.on("interface-deleted", self._interface_deleted)
+        engine.on_close.append(self._close)
+
+    def create_interface(self, name: str, mac: bytes | None = None, ip4: bool = False) -> Interface:
+        """An interface that exists only for the generator; with `ip4` it carries bare IP packets."""
+        if mac is not None and (len(mac) != 6 or mac[0] & 1 or not any(mac)):
+            raise OperatorError(f"mac address {mac.hex(':')}: must be a unicast address of 6 bytes")
+        address = bytes(6) if ip4 else mac or b"\x02\xfe" + os.urandom(4)
+        made: Interface = self._engine.interfaces.create(
+            name, kind="pg", mac=address, flags=P2P if ip4 else 0, admin_up=False, output="interface-output", tx="pg-tx"
+        )
+        self._engine.tables["pg_capture"].grow(made.sw_if_index + 1)
+        self._engine.tables["pg_capture"].array[made.sw_if_index] = 0
+        return made
+
+    # ---- streams ----------------------------------------------------------------------------------------------------
+    def add(self, stream: Stream) -> None:
+        """Defines a stream, disabled. Raises OperatorError."""
+        if stream.name in self.streams:
+            raise OperatorError(f"stream {stream.name} exists already")
+        if self._engine.graph.find(stream.node) is None:
+            raise OperatorError(f"unknown node `{stream.node}'")
+        if not stream.packets:
+            raise OperatorError(f"stream {stream.name}: no packet data given")
+        if not 0 < stream.frame <= FRAME_SIZE:
+            raise OperatorError(f"maxframe {stream.frame}: must be from 1 to {FRAME_SIZE}")
+        if not all(0 < len(packet) <= LARGE_ROOM for packet in stream.packets):
+            raise OperatorError(f"stream {stream.name}: packets must have from 1 to {LARGE_ROOM} bytes")
+        self._rebuild([*self.streams.values(), stream])
+
+    def delete(self, name: str) -> None:
+        self._stream(name)
+        self._rebuild([stream for stream in self.streams.values() if stream.name != name])
+
+    def set_enabled(self, name: str | None, enabled: bool) -> None:
+        """One stream, or all. An enabled stream counts to its limit anew."""
+        chosen = list(self.streams.values()) if name is None else [self._stream(name)]
+        with self._engine.barrier():
+            for stream in chosen:
+                row = self._row(stream)
+                if enabled and not row["enabled"]:
+                    row["sent"], row["credit"], row["last"], row["position"] = 0, 0.0, -1, 0
+                row["enabled"] = enabled
+        self.refresh()
+
+    def sent(self, stream: Stream) -> int:
+        return int(self._row(stream)["sent"])
+
+    def enabled(self, stream: Stream) -> bool:
+        return bool(self._row(stream)["enabled"])
+
+    def refresh(self) -> None:
+        """The worker asks pg-input as long as a stream is enabled, and may sleep again after the last one's limit."""
+        index = self._engine.graph.index_of("pg-input")
+        worker = self._engine.workers[0]
+        wanted = 2 if any(self.enabled(stream) for stream in self.streams.values()) else 0
+        if int(worker.rows[index]["polled"]) != wanted:
+            worker.rows["polled"][index] = wanted
+            self._engine.set_inputs()
+            worker.wake()
+
+    def _stream(self, name: str) -> Stream:
+        if name not in self.streams:
+            raise OperatorError(f"stream `{name}' does not exist")
+        return self.streams[name]
+
+    def _row(self, stream: Stream) -> Any:
+        position = list(self.streams).index(stream.name)
+        return self._engine.tables["pg_streams"].array[position]
+
+    def _rebuild(self, streams: list[Stream]) -> None:
+        """Lays the streams' packets out anew; those that were there keep their counts."""
+        tables = self._engine.tables
+        rows = np.zeros(len(streams), PG_STREAM)
+        lengths = np.array([len(packet) for stream in streams for packet in stream.packets], np.int64)
+        padded = -(-lengths // 8) * 8
+        packets = np.zeros(len(lengths), PG_PACKET)
+        packets["length"] = lengths
+        packets["start"] = np.cumsum(padded) - padded
+        parts = [packet + bytes(-len(packet) % 8) for stream in streams for packet in stream.packets]
+        data = np.frombuffer(b"".join(parts), np.uint8)
+        first = 0
+        for row, stream in zip(rows, streams, strict=True):
+            if stream.name in self.streams:
+                row[...] = self._row(stream)
+            else:
+                pps = stream.rate
+                row["last"], row["rate"], row["burst"] = -1, pps / 1e9, max(float(stream.frame), pps)
+                row["interface"], row["frame"], row["limit"] = stream.interface.sw_if_index, stream.frame, stream.limit
+                row["next"] = self._engine.graph.to_node(stream.node)
+                row["flags"] = L2_VALID if stream.node == "ethernet-input" else 0
+            row["first"], row["variations"] = first, len(stream.packets)
+            first += len(stream.packets)
+        for name, array in (("pg_streams", rows), ("pg_packets", packets), ("pg_data", data)):
+            tables[name].grow(len(array))
+        with self._engine.barrier():
+            for name, array in (("pg_streams", rows), ("pg_packets", packets), ("pg_data", data)):
+                tables[name].array[: len(array)] = array
+            tables["pg_state"].array[STATE_STREAMS] = len(streams)
+        self.streams = {stream.name: stream for stream in streams}
+        self.refresh()
+
+    # ---- capture ----------------------------------------------------------------------------------------------------
+    def capture(self, interface: Interface, sink: Callable[[bytes], None], count: int = 0) -> None:
+        """Hands packets sent out of the interface to `sink` on the main thread: `count` of them, or all with 0."""
+        if interface.kind != "pg":
+            raise OperatorError(f"{interface.name} is no packet generator interface")
+        self.stop_capture(interface)
+        self._sinks[interface.sw_if_index] = sink
+        self._engine.tables["pg_capture"].array[interface.sw_if_index] = count or -1
+
+    def capture_file(self, interface: Interface, path: str, count: int = 0) -> None:
+        """Writes them into a pcap file. Raises OSError."""
+        self.capture(interface, Capture(path, RAW_IP if interface.p2p else ETHERNET), count)
+
+    def stop_capture(self, interface: Interface) -> None:
+        self._engine.tables["pg_capture"].array[interface.sw_if_index] = 0
+        sink = self._sinks.pop(interface.sw_if_index, None)
+        if isinstance(sink, Capture):
+            sink.close()
+
+    def captured(self, sw_if_index: int, data: bytes) -> None:
+        """A packet from pg-capture."""
+        sink = self._sinks.get(sw_if_index)
+        if sink:
+            sink(data)
+
+    def _interface_deleted(self, interface: Interface, *_: Any) -> None:
+        if interface.kind == "pg":
+            self.stop_capture(interface)
+        rest = [stream for stream in self.streams.values() if stream.interface is not interface]
+        if len(rest) < len(self.streams):
+            self._rebuild(rest)
+
+    def _close(self) -> None:
+        for sink in self._sinks.values():
+            if isinstance(sink, Capture):
+                sink.close()
+        self._sinks.clear()
+
+
+def generator_of(engine: Any) -> PacketGenerator:
+    """The engine's packet generator, made with the first question for it."""
+    if getattr(engine.stack, "packet_generator", None) is None:
+        engine.stack.packet_generator = PacketGenerator(engine)
+    found: PacketGenerator = engine.stack.packet_generator
+    return found

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""pg-input: make packets of the packet generator's enabled streams.
+
+A stream's packets were built when it was defined, one for each variation of its addresses, ports and size; here they
+are copied into buffers one after another and appear to arrive on the stream's interface. A stream makes as many as
+its rate allows by now, at most its vector size at a time, until its limit. Without a free buffer it waits.
+"""
+
+import numpy as np
+from numba import uint64
+
+from pyvpp.buffers import HEADROOM, NO_BUFFER, slot_start
+from pyvpp.device.receive import set_received, take_for
+from pyvpp.jit import inline, jit
+from pyvpp.node import Kind, NodeCounter, Severity, node
+from pyvpp.tables import Table, record_dtype
+from pyvpp.trace import TraceRecord
+from pyvpp.trace_format import format_packet
+from pyvpp.typing import I64, U8, U16, U32, U64, Record, Records
+from pyvpp.wire import le64, put_le64
+
+PG_STREAM = record_dtype(
+    [
+        ("enabled", np.int64),
+        ("interface", np.int64),  # sw_if_index the packets arrive on
+        ("next", np.int64),  # TO_NODE | index
+        ("flags", np.int64),  # of the buffers
+        ("frame", np.int64),  # packets at a time, at most
+        ("first", np.int64),  # in pg_packets
+        ("variations", np.int64),
+        ("position", np.int64),  # the variation that comes next
+        ("limit", np.int64),  # 0: none
+        ("sent", np.int64),
+        ("last", np.int64),  # ns, when credit was given; -1: not yet
+        ("rate", np.float64),  # packets in a ns; 0: as many as possible
+        ("credit", np.float64),  # packets that may be sent by now
+        ("burst", np.float64),  # credit never grows above
+    ]
+)
+PG_PACKET = record_dtype(
+    [("start", np.int64), ("length", np.int64)]
+)  # start: in pg_data, whose packets are padded to 8
+STATE_STREAMS, STATE_CURSOR = 0, 1
+
+PG_STREAMS = Table("pg_streams", PG_STREAM, 16)
+PG_PACKETS = Table("pg_packets", PG_PACKET, 16)
+PG_DATA = Table("pg_data", np.uint8, 4096)
+PG_STATE = Table("pg_state", np.int64, 2)
+
+
+class Counter(NodeCounter):
+    NO_BUFFERS = 0, "no buffers", Severity.WARNING
+
+
+def format_trace(record: TraceRecord) -> list[str]:
+    return [
+        f"stream {record.adj}, {record.len} bytes, sw_if_index {record.rx}, next_node {record.next}",
+        *format_packet(record.data, ethernet=record.next == "ethernet-input"),
+    ]
+
+
+@inline
+def allowance(stream: Record, now: int, most: int) -> int:
+    """How many packets the stream may make now."""
+    n = min(most, int(stream.frame))
+    if stream.rate > 0.0:
+        if stream.last < 0:
+            stream.last = now
+        stream.credit = min(stream.credit + stream.rate * (now - stream.last), stream.burst)
+        stream.last = now
+        n = min(n, int(stream.credit))
+    if stream.limit > 0:
+        n = min(n, int(stream.limit) - int(stream.sent))
+    return n
+
+
+@inline
+def fill(heap: U8, start: int, pg_data: U8, source: int, n: int) -> None:
+    for k in range(0, n, 8):
+        put_le64(heap, start + k, le64(pg_data, source + k))
+
+
+@node(name="pg-input", next={}, counters=Counter, kind=Kind.INPUT, trace=format_trace)
+@jit
+def pg_input(
+    heap: U8,
+    meta: Records,
+    frame: U32,
+    nexts: U16,
+    counters: U64,
+    pool: U32,
+    now: int,
+    interface_rx: Records,
+    pg_streams: Records,
+    pg_packets: Records,
+    pg_data: U8,
+    pg_state: I64,
+) -> int:
+    produced = 0
+    n_streams = int(pg_state[STATE_STREAMS])
+    pg_state[STATE_CURSOR] += 1
+    for k in range(n_streams):
+        index = (int(pg_state[STATE_CURSOR]) + k) % n_streams
+        stream = pg_streams[index]
+        if stream.enabled == 0:
+            continue
+        interface = int(stream.interface)
+        position = int(stream.position)
+        made = 0
+        size = 0
+        for _ in range(allowance(stream, now, len(frame) - produced)):
+            packet = pg_packets[stream.first + position]
+            n = int(packet.length)
+            b = take_for(pool, n)
+            if b == NO_BUFFER:
+                counters[Counter.NO_BUFFERS] += uint64(1)
+                break
+            start = slot_start(b) + HEADROOM
+            fill(heap, start, pg_data, int(packet.start), n)
+            m = meta[b]
+            set_received(m, interface, start, n, int(stream.flags))
+            m.adj = index
+            m.csum_start = 0
+            m.csum_offset = 0
+            m.gso_size = 0
+            m.gso_type = 0
+            frame[produced] = b
+            nexts[produced] = stream.next
+            produced += 1
+            made += 1
+            size += n
+            position += 1
+            if position == stream.variations:
+                position = 0
+        stream.position = position
+        stream.sent += made
+        if stream.rate > 0.0:
+            stream.credit -= made
+        if stream.limit > 0 and stream.sent >= stream.limit:
+            stream.enabled = 0
+        interface_rx[interface].packets += uint64(made)
+        interface_rx[interface].bytes += uint64(size)
+    return produced
