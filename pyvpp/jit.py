@@ -6,7 +6,7 @@ compiles at import. Under NUMBA_DISABLE_JIT=1 both leave the function as it is.
 """
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from pyvpp import cache
 
@@ -18,9 +18,10 @@ from numba import config  # noqa: E402
 P = ParamSpec("P")
 R = TypeVar("R")
 
-COMPILED = not config.DISABLE_JIT
+COMPILED = not getattr(config, "DISABLE_JIT", 0)
+BOUNDSCHECK = bool(getattr(config, "BOUNDSCHECK", None))
 # numpy's error model: a division by zero gives a value instead of an exception nobody could catch
-FLAGS = {"nogil": True, "error_model": "numpy"}
+FLAGS: Any = {"nogil": True, "error_model": "numpy"}
 
 
 def jit(function: Callable[P, R]) -> Callable[P, R]:

@@ -51,7 +51,7 @@ class Kind(Enum):
     PYTHON = "python"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Node:
     """A declared node. Called, it is its kernel."""
 

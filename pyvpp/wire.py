@@ -9,10 +9,10 @@ With NUMBA_BOUNDSCHECK=1 an access outside the array raises IndexError.
 
 from typing import Any
 
-from numba import config, types
+from numba import types
 from numba.extending import intrinsic
 
-from pyvpp.jit import COMPILED, inline
+from pyvpp.jit import BOUNDSCHECK, COMPILED, inline
 from pyvpp.typing import U8
 
 
@@ -50,10 +50,10 @@ if COMPILED:
 
     def _load(bits: int, big_endian: bool) -> Any:
         integer = ir.IntType(bits)
-        # 64 bits stay unsigned; narrower loads fit a signed 64-bit int, and mixing int64 with uint64 gives float64 in numba
+        # 64 bits stay unsigned; narrower loads fit an int64, and mixing that with uint64 gives float64 in numba
         result = types.uint64 if bits == 64 else types.int64
 
-        @intrinsic  # type: ignore[untyped-decorator]
+        @intrinsic
         def load(typing: Any, array: Any, at: Any) -> Any:
             def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
                 pointer = builder.bitcast(
@@ -70,7 +70,7 @@ if COMPILED:
     def _store(bits: int, big_endian: bool) -> Any:
         integer = ir.IntType(bits)
 
-        @intrinsic  # type: ignore[untyped-decorator]
+        @intrinsic
         def store(typing: Any, array: Any, at: Any, value: Any) -> Any:
             def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
                 pointer = builder.bitcast(
@@ -84,7 +84,7 @@ if COMPILED:
 
         return store
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def _memmove(typing: Any, array: Any, to: Any, source: Any, n: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             array_type = signature.args[0]
@@ -98,7 +98,7 @@ if COMPILED:
         return types.void(array, types.int64, types.int64, types.int64), emit
 
     def _checked_load(load: Any, size: int) -> Any:
-        if not config.BOUNDSCHECK:
+        if not BOUNDSCHECK:
             return load
 
         @inline
@@ -110,7 +110,7 @@ if COMPILED:
         return checked
 
     def _checked_store(store: Any, size: int) -> Any:
-        if not config.BOUNDSCHECK:
+        if not BOUNDSCHECK:
             return store
 
         @inline
@@ -121,7 +121,7 @@ if COMPILED:
 
         return checked
 
-    if config.BOUNDSCHECK:
+    if BOUNDSCHECK:
 
         @inline
         def _copy(array: U8, to: int, source: int, n: int) -> None:
@@ -138,7 +138,7 @@ if COMPILED:
         )
 
     def _callable(function: Any, arity: int) -> Any:
-        """An intrinsic cannot be called from Python; a compiled function around it can, and costs nothing inside kernels."""
+        """An intrinsic cannot be called from Python; a compiled function around it can, and costs a kernel nothing."""
         if arity == 2:
             return inline(lambda array, at: function(array, at))
         return inline(lambda array, at, value: function(array, at, value))
