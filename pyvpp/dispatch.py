@@ -14,14 +14,10 @@ from numba import carray, types, uint16, uint32, uint64
 from numba.extending import intrinsic
 
 from pyvpp.buffers import (
-    BUFFER,
-    LARGE_BUFFERS,
-    POOL_ENTRIES,
-    POOL_SMALL,
     TRACED,
     give_back,
 )
-from pyvpp.device.syscalls import epoll_wait, nanosleep
+from pyvpp.device.syscalls import epoll_wait, nanosleep, write
 from pyvpp.jit import inline, jit
 from pyvpp.node import FRAME_SIZE, FREE, HELD, TO_NODE
 from pyvpp.tables import record_dtype
@@ -68,6 +64,7 @@ WAKE = 0xFFFFFFFF
 # the context every entry gets: addresses and lengths
 CONTEXT_HEAP, CONTEXT_META, CONTEXT_POOL, CONTEXT_EMIT, CONTEXT_NOW, CONTEXT_WORKER = 0, 2, 4, 6, 8, 9
 CONTEXT_WORDS = 16
+CONTEXT_ONE = 10  # the number 1, what is written to an eventfd
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -309,7 +306,9 @@ def run_worker(
             if row.entry == 0 or (row.ready == 0 and row.polled == 0):
                 continue
             emit[0] = uint32(0)
-            n = call_entry(row.entry, context.ctypes.data, row.runtime, scratch.ctypes.data, FRAME_SIZE, nexts.ctypes.data)
+            n = call_entry(
+                row.entry, context.ctypes.data, row.runtime, scratch.ctypes.data, FRAME_SIZE, nexts.ctypes.data
+            )
             after = cycles()
             row.calls += uint64(1)
             if n > 0:
@@ -352,6 +351,8 @@ def run_worker(
                 row.calls += uint64(1)
                 row.head = 0
                 row.count = 0
+                if control[MAIN_EVENT_FD] >= 0:
+                    write(int(control[MAIN_EVENT_FD]), context.ctypes.data + 8 * CONTEXT_ONE, 8)
                 continue
             while row.head < row.count:
                 n = min(int(row.count - row.head), FRAME_SIZE)

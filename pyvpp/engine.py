@@ -2,6 +2,7 @@
 """The engine: tables, graph, buffers, interfaces and workers, put together from what plugins declare."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -26,6 +27,8 @@ from pyvpp.tables import Tables
 from pyvpp.worker import Worker, clock_rate
 
 log = logging.getLogger(__name__)
+
+PUNTS_AT_ONCE = 256  # then the command line and timers have their turn
 
 
 @dataclass
@@ -204,7 +207,7 @@ class Engine:
         """Runs PYTHON nodes on the packets that wait for them; returns how many. Used buffers go back or are kept to inject."""
         done = 0
         for worker in self.workers:
-            while int(worker.control[d.PUNT_HEAD]) < int(worker.control[d.PUNT_TAIL]):
+            while done < PUNTS_AT_ONCE and int(worker.control[d.PUNT_HEAD]) < int(worker.control[d.PUNT_TAIL]):
                 head = int(worker.control[d.PUNT_HEAD])
                 at = 2 * (head & (d.RING - 1))
                 b, index = int(worker.punt_ring[at]), int(worker.punt_ring[at + 1])
@@ -222,6 +225,8 @@ class Engine:
                     self.graph.by_index(index).node.kernel(self, packet)
                 except Exception:
                     log.exception("node %s failed on a packet", self.graph.name_of(index))
+        if any(int(w.control[d.PUNT_HEAD]) < int(w.control[d.PUNT_TAIL]) for w in self.workers):
+            os.eventfd_write(self.main_event, 1)
         return done
 
     def every_second(self, function: Callable[[], None]) -> None:
@@ -237,13 +242,24 @@ class Engine:
 
     async def serve(self) -> None:
         """The main thread's life while packets flow: slow-path packets and timers."""
-        last = time.monotonic()
-        while True:
-            busy = self.drain_punts()
-            if time.monotonic() - last >= 1.0:
-                last = time.monotonic()
-                self.tick()
-            await asyncio.sleep(0 if busy else 0.002)
+        woken = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self.main_event, woken.set)
+        next_tick = time.monotonic() + 1.0
+        try:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(woken.wait(), max(0.0, next_tick - time.monotonic()))
+                woken.clear()
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self.main_event)
+                self.drain_punts()
+                if time.monotonic() >= next_tick:
+                    next_tick = time.monotonic() + 1.0
+                    self.tick()
+                await asyncio.sleep(0)
+        finally:
+            loop.remove_reader(self.main_event)
 
     # ---- figures ----------------------------------------------------------------------------------------------------
     def require_interface(self, name: str) -> Interface:

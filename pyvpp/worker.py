@@ -54,6 +54,7 @@ class Worker:
             heap.address, len(heap.array), buffers.meta.ctypes.data, len(buffers.meta),
             self.pool.ctypes.data, len(self.pool), self.emit.ctypes.data, len(self.emit), 0, index,
         ]  # fmt: skip
+        self.context[d.CONTEXT_ONE] = 1
         self.control[d.NS_NUM] = int((1 << d.NS_SHIFT) / rate)
         self.control[d.CLOCK_START] = self._cycles()
         self.control[d.SPIN_NS] = 50_000
@@ -85,9 +86,23 @@ class Worker:
         self.control[d.MAX_LOOPS] = max_loops
         return int(
             d.run_worker(
-                self.control, self.context, self.rows, self.inputs, self.pending, self.scratch, self.nexts, self.before,
-                self.buffers.heap.array, self.buffers.meta, self.pool, self.emit, self.trace, self.punt_ring,
-                self.inject_ring, self.events, self.capacity,
+                self.control,
+                self.context,
+                self.rows,
+                self.inputs,
+                self.pending,
+                self.scratch,
+                self.nexts,
+                self.before,
+                self.buffers.heap.array,
+                self.buffers.meta,
+                self.pool,
+                self.emit,
+                self.trace,
+                self.punt_ring,
+                self.inject_ring,
+                self.events,
+                self.capacity,
             )  # fmt: skip
         )
 
