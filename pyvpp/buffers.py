@@ -130,10 +130,10 @@ class Heap:
 
     def __init__(self, small_buffers: int, hugepages: str = "auto") -> None:
         libc = ctypes.CDLL(None, use_errno=True)
-        self._mmap = libc.mmap
+        self._mmap: Any = libc.mmap
         self._mmap.restype = ctypes.c_void_p
-        self._mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
-        self._munmap = libc.munmap
+        self._mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+        self._munmap: Any = libc.munmap
         self._munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
         huge = 2 << 20
         self.slot_bytes = -(-(SMALL_START + small_buffers * SMALL_SLOT) // huge) * huge

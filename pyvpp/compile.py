@@ -62,7 +62,10 @@ def entry_source(node: Node) -> str:
     tables = table_parameters(node)
     lines = [_HEADER.format(module=module, attribute=attribute)]
     lines += [f'T{k} = declared_dtype("{name}")' for k, name in enumerate(tables)]
-    given = {name: f"carray(pointer(r[{RUNTIME_TABLES + 2 * k}]), r[{RUNTIME_TABLES + 2 * k + 1}], T{k})" for k, name in enumerate(tables)}
+    given = {
+        name: f"carray(pointer(r[{RUNTIME_TABLES + 2 * k}]), r[{RUNTIME_TABLES + 2 * k + 1}], T{k})"
+        for k, name in enumerate(tables)
+    }
     arguments = ", ".join(given.get(name) or _KNOWN[name] for name in node.parameters)
     lines += [
         "@cfunc(types.int64(*[types.int64] * 5), cache=True, nogil=True, error_model='numpy')",
@@ -134,8 +137,10 @@ def _done(name: str) -> Path:
     return cache.directory() / "entries" / f"{name}.done"
 
 
-def compile_in_parallel(nodes: list[Node], progress: Callable[[int, int, str], None], processes: int | None = None) -> int:
-    """Fills the cache for these nodes and the loop; returns how many were not there. Raises ValueError on a bad kernel."""
+def compile_in_parallel(
+    nodes: list[Node], progress: Callable[[int, int, str], None], processes: int | None = None
+) -> int:
+    """Fills the cache for these nodes and the loop; returns how many were not there."""
     names = ["<loop>", *(node.name for node in nodes if node.kind is not Kind.PYTHON)]
     todo = [name for name in names if not _done(name).exists()]
     if not todo:
@@ -166,7 +171,9 @@ def compile_in_parallel(nodes: list[Node], progress: Callable[[int, int, str], N
     for child in children:
         _, error = child.communicate()
         if child.returncode:
-            errors.append(error.strip().splitlines()[-1] if error.strip() else f"compiler ended with {child.returncode}")
+            errors.append(
+                error.strip().splitlines()[-1] if error.strip() else f"compiler ended with {child.returncode}"
+            )
     if errors:
         log.warning("compiling in parallel: %s", "; ".join(errors))
     return len(todo)

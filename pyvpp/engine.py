@@ -204,7 +204,7 @@ class Engine:
         worker.wake()
 
     def drain_punts(self) -> int:
-        """Runs PYTHON nodes on the packets that wait for them; returns how many. Used buffers go back or are kept to inject."""
+        """Runs PYTHON nodes on the packets that wait for them; returns how many. Buffers go back, or to `inject`."""
         done = 0
         for worker in self.workers:
             while done < PUNTS_AT_ONCE and int(worker.control[d.PUNT_HEAD]) < int(worker.control[d.PUNT_TAIL]):

@@ -33,10 +33,11 @@ class Declarations:
 
     def add(self, module: ModuleType) -> None:
         """Collects a module's labels. Raises ValueError when a name is declared twice."""
+        kinds: Any = ((Node, self.nodes), (Table, self.tables), (FeatureArc, self.arcs))
         for value in list(vars(module).values()):
-            for kind, known in ((Node, self.nodes), (Table, self.tables), (FeatureArc, self.arcs)):
+            for kind, known in kinds:
                 if isinstance(value, kind):
-                    first = known.setdefault(value.name, value)  # type: ignore[attr-defined]
+                    first = known.setdefault(value.name, value)
                     if first is not value:
                         raise ValueError(
                             f"{kind.__name__.lower()} {value.name} is declared twice, again in {module.__name__}"
@@ -58,7 +59,7 @@ def modules_of(package: ModuleType) -> list[ModuleType]:
 
 
 def plugin_packages() -> list[str]:
-    """Names of the packages that installed distributions offer as `pyvpp.plugins`; the stack also in a bare checkout."""
+    """Packages that installed distributions offer as `pyvpp.plugins`; the stack also in a bare checkout."""
     names = [entry.value for entry in entry_points(group="pyvpp.plugins")]
     return list(dict.fromkeys(names)) or ["pyvpp_" + "nodes"]
 

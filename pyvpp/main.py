@@ -80,7 +80,7 @@ def warm_up(declarations: Any = None) -> None:
 
     nodes = list((declarations or load()).nodes.values())
     if not sys.stderr.isatty():
-        told = []
+        told: list[int] = []
 
         def once(done: int, total: int, name: str) -> None:
             if not told:
@@ -95,7 +95,8 @@ def warm_up(declarations: Any = None) -> None:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("compiling", total=None)
         compile_in_parallel(
-            nodes, lambda done, total, name: bar.update(task, completed=done, total=total, description=f"compiling {name}")
+            nodes,
+            lambda done, total, name: bar.update(task, completed=done, total=total, description=f"compiling {name}"),
         )
 
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 
-class FieldRecord(np.record):
+class FieldRecord(np.record):  # type: ignore[misc]
     """A record whose fields win over NumPy's own attributes of the same name (`flags`)."""
 
     @property
-    def flags(self) -> Any:  # type: ignore[override]
+    def flags(self) -> Any:
         return self["flags"]
 
     @flags.setter
@@ -36,7 +36,7 @@ COUNTER = record_dtype([("packets", np.uint64), ("bytes", np.uint64)])
 
 @dataclass(frozen=True)
 class Table:
-    """Declares a table: its name (also the kernel parameter's), the dtype of an element, how many there are at first."""
+    """Declares a table: its name (also the kernel parameter's), an element's dtype, how many there are at first."""
 
     name: str
     dtype: Any

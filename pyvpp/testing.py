@@ -39,7 +39,7 @@ OFFSETS = {"l2", "l3", "l4", "csum_start"}
 
 @dataclass
 class Packet:
-    """A packet before the node: its bytes, and metadata. `cur`, `l2`, `l3`, `l4`, `csum_start` count from the first byte."""
+    """A packet before the node: bytes and metadata. `cur`, `l2`, `l3`, `l4`, `csum_start` count from the first byte."""
 
     data: bytes
     rx: int = 1
@@ -91,7 +91,7 @@ def run_kernel(
     buffers: int = 64,
     seed: int = 1,
 ) -> Result:
-    """Runs a node's kernel once on these packets; `buffers` is how many small and large ones are free besides theirs."""
+    """Runs a node's kernel once on these packets; so many small and large `buffers` are free besides theirs."""
     random_ = random.Random(seed)
     declared = {t.name: t for t in (*TABLES, FEATURE_CHAINS, *tables_beside(node))}
     small_total = max(256, len(packets) + buffers + 1)
@@ -152,7 +152,7 @@ def run_kernel(
 
     def bytes_of(b: int) -> bytes:
         cur = int(meta["cur"][b])
-        return heap[cur : cur + int(meta["len"][b])].tobytes()
+        return bytes(heap[cur : cur + int(meta["len"][b])])
 
     emitted = [(int(emit[1 + 2 * k]), int(emit[2 + 2 * k])) for k in range(int(emit[0]))]
     return Result(

@@ -121,15 +121,16 @@ if COMPILED:
 
         return checked
 
+    _copy: Any = _memmove
     if BOUNDSCHECK:
 
         @inline
-        def _copy(array: U8, to: int, source: int, n: int) -> None:
+        def _checked_copy(array: U8, to: int, source: int, n: int) -> None:
             if n < 0 or min(to, source) < 0 or max(to, source) + n > len(array):
                 raise IndexError("copy outside the array")
             _memmove(array, to, source, n)
-    else:
-        _copy = _memmove
+
+        _copy = _checked_copy
 
     def _pair(bits: int, big_endian: bool) -> tuple[Any, Any]:
         size = bits // 8
@@ -140,10 +141,22 @@ if COMPILED:
     def _callable(function: Any, arity: int) -> Any:
         """An intrinsic cannot be called from Python; a compiled function around it can, and costs a kernel nothing."""
         if arity == 2:
-            return inline(lambda array, at: function(array, at))
-        return inline(lambda array, at, value: function(array, at, value))
 
-    copy: Any = inline(lambda array, to, source, n: _copy(array, to, source, n))
+            @inline
+            def load(array: U8, at: int) -> Any:
+                return function(array, at)
+
+            return load
+
+        @inline
+        def store(array: U8, at: int, value: Any) -> None:
+            function(array, at, value)
+
+        return store
+
+    @inline
+    def copy(array: U8, to: int, source: int, n: int) -> None:
+        _copy(array, to, source, n)
 else:
 
     def _pair(bits: int, big_endian: bool) -> tuple[Any, Any]:

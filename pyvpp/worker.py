@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A worker: the arrays its native loop runs on, and the thread that runs it without the GIL."""
 
+import contextlib
 import os
 import select
 import threading
@@ -103,7 +104,7 @@ class Worker:
                 self.inject_ring,
                 self.events,
                 self.capacity,
-            )  # fmt: skip
+            )
         )
 
     def start(self) -> None:
@@ -117,10 +118,8 @@ class Worker:
 
     def wake(self) -> None:
         """Ends its sleep."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_write(self.event, 1)
-        except BlockingIOError:
-            pass
 
     def stop(self) -> None:
         """Ends the loop and waits for the thread."""
@@ -132,7 +131,7 @@ class Worker:
             self.epoll.unregister(self.event)
 
     def watch(self, fd: int, node: int) -> None:
-        """Wakes up for this descriptor and asks this input node. Python's epoll keeps the fd as data, so set it anew."""
+        """Wakes up for this descriptor and asks this input node. Python's epoll has the fd as data, so set it anew."""
         self.epoll.register(fd, select.EPOLLIN)
         self._set_data(fd, node)
 
@@ -148,10 +147,8 @@ class Worker:
             raise OSError(ctypes.get_errno(), "epoll_ctl failed")
 
     def unwatch(self, fd: int) -> None:
-        try:
+        with contextlib.suppress(OSError, ValueError):
             self.epoll.unregister(fd)
-        except (OSError, ValueError):
-            pass
 
     def close(self) -> None:
         self.stop()

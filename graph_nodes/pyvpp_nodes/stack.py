@@ -47,7 +47,7 @@ def send_arp_request(engine: Any, sw_if_index: int, address: int) -> None:
 
 
 def add_uplink(engine: Any, uplink: Interface, host: Interface, state: Any) -> None:
-    """An uplink's addresses and the routes of Linux's main table over it become the FIB's; what is punted goes to its TAP."""
+    """An uplink's addresses and Linux's main routes over it become the FIB's; what is punted goes to its TAP."""
     fib = engine.stack.fib4
     engine.tables["punt_tx"].array[0] = host.sw_if_index
     for address in state.addresses:

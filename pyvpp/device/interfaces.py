@@ -57,7 +57,14 @@ def add_host_interface(
 
 
 def add_tap_interface(
-    engine: "Engine", tap: Tap, *, name: str, mac: bytes = bytes(6), mtu: int = 9000, flags: int = 0, admin_up: bool = True
+    engine: "Engine",
+    tap: Tap,
+    *,
+    name: str,
+    mac: bytes = bytes(6),
+    mtu: int = 9000,
+    flags: int = 0,
+    admin_up: bool = True,
 ) -> Interface:
     """An interface on an open TAP or TUN, which is closed with it."""
     interface = engine.interfaces.create(
@@ -125,7 +132,9 @@ def add_tap(
         if descriptor is not None:
             os.close(descriptor)
     device.configure(mac=None, mtu=mtu or DEFAULT_TUN_MTU, up=True)
-    return add_tap_interface(engine, device, name=name, mac=bytes(6) if tun else mac or random_mac(), mtu=mtu or DEFAULT_TUN_MTU)
+    return add_tap_interface(
+        engine, device, name=name, mac=bytes(6) if tun else mac or random_mac(), mtu=mtu or DEFAULT_TUN_MTU
+    )
 
 
 def namespace_exists(name: str) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from pyvpp.jit import inline, jit
 from pyvpp_nodes.fib.pool import Pool
 from pyvpp_nodes.fib.tables import PLY, ROOT
+from pyvpp_nodes.integers import int64
 
 DROP = 1
 
@@ -25,12 +26,12 @@ DROP = 1
 @inline
 def fib_lookup(ip4_fib_roots: Any, ip4_fib_plies: Any, fib_index: int, dst: int) -> int:
     """The load balance that `dst` leads to."""
-    address = np.int64(dst)
-    leaf = np.int64(ip4_fib_roots[(np.int64(fib_index) << 16) + (address >> 16)])
+    address = int64(dst)
+    leaf = int64(ip4_fib_roots[(int64(fib_index) << 16) + (address >> 16)])
     if leaf & 1 == 0:
-        leaf = np.int64(ip4_fib_plies[(leaf << 7) + ((address >> 8) & 255)])
+        leaf = int64(ip4_fib_plies[(leaf << 7) + ((address >> 8) & 255)])
         if leaf & 1 == 0:
-            leaf = np.int64(ip4_fib_plies[(leaf << 7) + (address & 255)])
+            leaf = int64(ip4_fib_plies[(leaf << 7) + (address & 255)])
     return int(leaf >> 1)
 
 
@@ -52,16 +53,16 @@ def _fill(plies: Any, ply_lengths: Any, ply: int, leaf: int, length: int) -> Non
 def _replace(plies: Any, ply_lengths: Any, owned: Any, first: int, count: int, old: int, leaf: int, new: int) -> None:
     """In a ply and those below, let leaves of length `old` (up to `new`, when `old` is -1) be `leaf`, of `new`."""
     for i in range(first, first + count):
-        below = np.int64(plies[i])
+        below = int64(plies[i])
         if below & 1:
-            had = np.int64(ply_lengths[i])
+            had = int64(ply_lengths[i])
             if had == old or (old < 0 and had <= new):
                 plies[i] = leaf
                 ply_lengths[i] = new
-                owned[i >> 8] += np.int64(new > 16) - np.int64(had > 16)
+                owned[i >> 8] += int64(new > 16) - int64(had > 16)
         else:
             for j in range(below << 7, (below << 7) + PLY):
-                had = np.int64(ply_lengths[j])
+                had = int64(ply_lengths[j])
                 if had == old or (old < 0 and had <= new):
                     plies[j] = leaf
                     ply_lengths[j] = new
@@ -73,11 +74,11 @@ def _replace_bottom(
 ) -> None:
     """The same in a ply of the last eight bits, for a prefix longer than 24."""
     for j in range(first, first + count):
-        had = np.int64(ply_lengths[j])
+        had = int64(ply_lengths[j])
         if had == old or (old < 0 and had <= new):
             plies[j] = leaf
             ply_lengths[j] = new
-            owned[j >> 8] += np.int64(new > 24) - np.int64(had > 24)
+            owned[j >> 8] += int64(new > 24) - int64(had > 24)
 
 
 @jit
@@ -88,7 +89,7 @@ def mtrie_insert(
     """Put a prefix in: `slot` of the root, its `low` 16 bits, new plies for the middle and the bottom, or 0."""
     if length <= 16:
         for i in range(slot, slot + (1 << (16 - length))):
-            below = np.int64(roots[i])
+            below = int64(roots[i])
             if below & 1:
                 if root_lengths[i] <= length:
                     roots[i] = leaf
@@ -96,25 +97,25 @@ def mtrie_insert(
             else:
                 _replace(plies, ply_lengths, owned, below << 7, PLY, -1, leaf, length)
         return
-    middle = np.int64(ply1)
+    middle = int64(ply1)
     if ply1:
-        _fill(plies, ply_lengths, ply1, np.int64(roots[slot]), np.int64(root_lengths[slot]))
+        _fill(plies, ply_lengths, ply1, int64(roots[slot]), int64(root_lengths[slot]))
         owned[ply1] = 0
     else:
-        middle = np.int64(roots[slot]) >> 1
+        middle = int64(roots[slot]) >> 1
     at = middle * PLY + (low >> 8)
     if length <= 24:
         _replace(plies, ply_lengths, owned, at, 1 << (24 - length), -1, leaf, length)
     else:
-        bottom = np.int64(ply2)
+        bottom = int64(ply2)
         if ply2:
-            _fill(plies, ply_lengths, ply2, np.int64(plies[at]), np.int64(ply_lengths[at]))
+            _fill(plies, ply_lengths, ply2, int64(plies[at]), int64(ply_lengths[at]))
             owned[ply2] = 0
         else:
-            bottom = np.int64(plies[at]) >> 1
+            bottom = int64(plies[at]) >> 1
         _replace_bottom(plies, ply_lengths, owned, bottom * PLY + (low & 255), 1 << (32 - length), -1, leaf, length)
         if ply2:
-            owned[middle] += 1 - np.int64(ply_lengths[at] > 16)
+            owned[middle] += 1 - int64(ply_lengths[at] > 16)
             plies[at] = ply2 << 1
     if ply1:
         roots[slot] = ply1 << 1
@@ -128,7 +129,7 @@ def mtrie_remove(
     """Let the covering leaf show again. The plies that nothing needs any more: middle << 32 | bottom."""
     if length <= 16:
         for i in range(slot, slot + (1 << (16 - length))):
-            below = np.int64(roots[i])
+            below = int64(roots[i])
             if below & 1:
                 if root_lengths[i] == length:
                     roots[i] = cover
@@ -136,19 +137,19 @@ def mtrie_remove(
             else:
                 _replace(plies, ply_lengths, owned, below << 7, PLY, length, cover, cover_length)
         return 0
-    freed = np.int64(0)
-    middle = np.int64(roots[slot]) >> 1
+    freed = int64(0)
+    middle = int64(roots[slot]) >> 1
     at = middle * PLY + (low >> 8)
     if length <= 24:
         _replace(plies, ply_lengths, owned, at, 1 << (24 - length), length, cover, cover_length)
     else:
-        bottom = np.int64(plies[at]) >> 1
+        bottom = int64(plies[at]) >> 1
         _replace_bottom(
             plies, ply_lengths, owned, bottom * PLY + (low & 255), 1 << (32 - length), length, cover, cover_length
         )
         if owned[bottom] == 0:
             ply_lengths[at] = ply_lengths[bottom * PLY]
-            owned[middle] += np.int64(ply_lengths[at] > 16) - 1
+            owned[middle] += int64(ply_lengths[at] > 16) - 1
             plies[at] = plies[bottom * PLY]
             freed = bottom
     if owned[middle] == 0:

@@ -55,11 +55,7 @@ def host_input(
         at, length = int(m.cur), int(m.len)
         interface = interfaces[m.rx]
         ip = at + ETHERNET_HEADER
-        if (
-            length >= ETHERNET_HEADER + MIN_IP4
-            and be16(heap, at + 12) == IP4
-            and not int(heap[at]) & MULTICAST_BIT
-        ):
+        if length >= ETHERNET_HEADER + MIN_IP4 and be16(heap, at + 12) == IP4 and not int(heap[at]) & MULTICAST_BIT:
             destination = be32(heap, ip + 16)
             lb = fib_lookup(ip4_fib_roots, ip4_fib_plies, int(interface.fib_index), destination)
             if not int(load_balances[lb].flags) & LB_PASS_THROUGH:

@@ -11,7 +11,7 @@ from enum import IntEnum
 
 from numba import uint32, uint64
 
-from pyvpp.buffers import HEADROOM, NO_BUFFER, SMALL_ROOM, emit_to, give_back, slot_start, take_small
+from pyvpp.buffers import HEADROOM, NO_BUFFER, emit_to, give_back, slot_start, take_small
 from pyvpp.jit import jit
 from pyvpp.node import NodeCounter, Severity, node
 from pyvpp.trace import TraceRecord

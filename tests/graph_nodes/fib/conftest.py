@@ -4,10 +4,9 @@
 from typing import Any
 
 import numpy as np
-
-from pyvpp.tables import record_dtype
 import pytest
 
+from pyvpp.tables import record_dtype
 from pyvpp_nodes.fib.adjacency import ADMIN_UP, LINK_UP, P2P, UPLINK, Link
 from pyvpp_nodes.fib.fib import Fib4
 from pyvpp_nodes.fib.neighbor import NeighborTable
