@@ -14,6 +14,7 @@ from numba import carray, types, uint16, uint32, uint64
 from numba.extending import intrinsic
 
 from pyvpp.buffers import (
+    L2_VALID,
     TRACED,
     give_back,
 )
@@ -44,9 +45,22 @@ NODE_ROW = record_dtype(
         ("ready", np.uint8),  # an input that has, or may have, packets
         ("polled", np.uint8),  # an input that is always asked
         ("n_next", np.uint16),
-        ("pad", np.uint16),
+        ("capture", np.uint16),  # CAPTURE_*: what `pcap trace` takes here
         ("trace_limit", np.int64),  # packets still to be marked at this node
         ("next", np.uint16, (MAX_SLOTS,)),
+    ]
+)
+CAPTURE_RX, CAPTURE_TX, CAPTURE_DROP = 1, 2, 4
+CAPTURE_DATA = 2048
+CAPTURE = record_dtype(
+    [
+        ("time", np.int64),  # ns of the worker's clock
+        ("length", np.uint32),  # bytes of the packet
+        ("captured", np.uint32),  # bytes of data that count
+        ("kind", np.uint16),
+        ("error", np.uint16),
+        ("sw_if_index", np.uint32),
+        ("data", np.uint8, (CAPTURE_DATA,)),
     ]
 )
 KIND_INTERNAL, KIND_INPUT, KIND_PYTHON = 0, 1, 2
@@ -54,7 +68,8 @@ KIND_INTERNAL, KIND_INPUT, KIND_PYTHON = 0, 1, 2
 # control words of a worker, i64
 STOP, PARK, PARKED, LOOPS, TRACE_ON, TRACE_USED, TRACE_PACKETS, EPOLL_FD, EVENT_FD, CLOCK_START, NS_NUM, SPIN_NS, \
     PUNT_HEAD, PUNT_TAIL, INJECT_HEAD, INJECT_TAIL, MAIN_EVENT_FD, HEARTBEAT, BAD_NEXT, PUNT_LOST, MAX_LOOPS, SLEEPS, \
-    DROP_NODE, N_NODES, PENDING_CAPACITY, VECTORS_OUT = range(26)  # fmt: skip
+    DROP_NODE, N_NODES, CAPTURE_KINDS, CAPTURE_ADDRESS, CAPTURE_CAPACITY, CAPTURE_USED, CAPTURE_BYTES, \
+    CAPTURE_INTERFACE = range(30)  # fmt: skip
 CONTROL_WORDS = 64
 NS_SHIFT = 24
 RING = 4096
@@ -258,6 +273,36 @@ def leave_trace(
                 record.data[j] = heap[first + j]
 
 
+@inline
+def capture(kind: int, frame: U32, n: int, meta: Records, heap: Any, control: I64, now: int) -> None:
+    """`pcap trace`: copies packets of the wanted interface until the capture is full."""
+    if not control[CAPTURE_KINDS] & kind:
+        return
+    records = carray(pointer(control[CAPTURE_ADDRESS]), control[CAPTURE_CAPACITY], CAPTURE)
+    for k in range(n):
+        m = meta[frame[k]]
+        sw_if_index = int(m.tx) if kind == CAPTURE_TX else int(m.rx)
+        if control[CAPTURE_USED] >= control[CAPTURE_CAPACITY]:
+            return
+        if control[CAPTURE_INTERFACE] and control[CAPTURE_INTERFACE] != sw_if_index:
+            continue
+        record = records[control[CAPTURE_USED]]
+        control[CAPTURE_USED] += 1
+        start = int(m.cur)
+        if kind == CAPTURE_DROP and m.flags & L2_VALID and int(m.l2) < start:
+            start = int(m.l2)
+        length = int(m.len) + int(m.cur) - start
+        taken = min(length, control[CAPTURE_BYTES])
+        record.time = now
+        record.length = uint32(length)
+        record.captured = uint32(taken)
+        record.kind = uint16(kind)
+        record.error = m.error
+        record.sw_if_index = uint32(sw_if_index)
+        for j in range(taken):
+            record.data[j] = heap[start + j]
+
+
 @jit
 def run_worker(
     control: I64, context: I64, rows: Records, inputs: U32, pending: U32, scratch: U32, nexts: U16, before: I64,
@@ -315,6 +360,8 @@ def run_worker(
                 row.vectors += uint64(n)
                 row.clocks += uint64(after - stamp)
                 worked += n
+                if control[CAPTURE_KINDS]:
+                    capture(int(row.capture), scratch, n, meta, heap, control, now)
                 if control[TRACE_ON]:
                     mark(row, scratch, n, meta, control)
                     for k in range(n):
@@ -367,6 +414,8 @@ def run_worker(
                     mark(row, scratch, n, meta, control)
                     for k in range(n):
                         before[k] = meta[scratch[k]].cur
+                if control[CAPTURE_KINDS]:
+                    capture(int(row.capture), scratch, n, meta, heap, control, now)
                 emit[0] = uint32(0)
                 if row.entry == 0:
                     for k in range(n):

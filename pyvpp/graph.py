@@ -71,9 +71,7 @@ class Graph:
                 faults.append(f"node {node.name}: {len(node.next)} nexts, at most {d.MAX_SLOTS} are possible")
         if faults:
             raise GraphError("\n".join(faults))
-        self._runtime = [
-            np.zeros((len(worker.rows), compiling.RUNTIME_WORDS), np.int64) for worker in engine.workers
-        ]
+        self._runtime = [np.zeros((len(worker.rows), compiling.RUNTIME_WORDS), np.int64) for worker in engine.workers]
         permanent.sort(key=lambda node: (node.name != "error-drop", node.name))
         for index, node in enumerate(permanent):
             self._by_name[node.name] = self._nodes[index] = self._new(node.name, index, node, 0)
@@ -137,15 +135,28 @@ class Graph:
             row["queue"] = queue
             row["runtime"] = runtime[index].ctypes.data
             row["kind"] = KINDS[node.kind]
+            row["capture"] = self._captures(graph_node)
             row["n_next"] = len(graph_node.nexts)
             row["next"][: len(graph_node.nexts)] = graph_node.nexts
             runtime[index, compiling.RUNTIME_INSTANCE] = graph_node.instance
             runtime[index, compiling.RUNTIME_ERROR_BASE] = graph_node.error_base
             counters = graph_node.counters[worker.index]
-            runtime[index, compiling.RUNTIME_COUNTERS : compiling.RUNTIME_COUNTERS + 2] = counters.ctypes.data, len(counters)
+            runtime[index, compiling.RUNTIME_COUNTERS : compiling.RUNTIME_COUNTERS + 2] = (
+                counters.ctypes.data,
+                len(counters),
+            )
             self._bind(graph_node, worker.index)
             row["entry"] = graph_node.entry.address if graph_node.entry else 1
             worker.control[d.N_NODES] = max(int(worker.control[d.N_NODES]), index + 1)
+
+    @staticmethod
+    def _captures(graph_node: GraphNode) -> int:
+        """What of `pcap trace` happens at a node: rx at inputs, tx at X-tx, drop at error-drop."""
+        if graph_node.node.kind is Kind.INPUT:
+            return d.CAPTURE_RX
+        if graph_node.name == "error-drop":
+            return d.CAPTURE_DROP
+        return d.CAPTURE_TX if graph_node.name.endswith("-tx") else 0
 
     def _bind(self, graph_node: GraphNode, worker: int) -> None:
         if graph_node.node.kind is Kind.PYTHON:

@@ -8,7 +8,7 @@ import os
 import struct
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,6 @@ class Stream:
     frame: int = FRAME_SIZE
     size: tuple[int, str, int] = (64, "-", 64)
     """as the operator wrote it, for `show packet-generator`"""
-    row: Any = field(default=None, repr=False)
 
 
 class Capture:
@@ -148,25 +147,27 @@ class PacketGenerator:
         parts = [packet + bytes(-len(packet) % 8) for stream in streams for packet in stream.packets]
         data = np.frombuffer(b"".join(parts), np.uint8)
         first = 0
-        for row, stream in zip(rows, streams, strict=True):
-            if stream.name in self.streams:
-                row[...] = self._row(stream)
-            else:
-                pps = stream.rate
-                row["last"], row["rate"], row["burst"] = -1, pps / 1e9, max(float(stream.frame), pps)
-                row["interface"], row["frame"], row["limit"] = stream.interface.sw_if_index, stream.frame, stream.limit
-                row["next"] = self._engine.graph.to_node(stream.node)
-                row["flags"] = L2_VALID if stream.node == "ethernet-input" else 0
-            row["first"], row["variations"] = first, len(stream.packets)
-            first += len(stream.packets)
-        for name, array in (("pg_streams", rows), ("pg_packets", packets), ("pg_data", data)):
-            tables[name].grow(len(array))
         with self._engine.barrier():
+            for at, stream in enumerate(streams):
+                if stream.name in self.streams:
+                    rows[at] = self._row(stream)
+                else:
+                    self._define(rows[at], stream)
+                rows["first"][at], rows["variations"][at] = first, len(stream.packets)
+                first += len(stream.packets)
             for name, array in (("pg_streams", rows), ("pg_packets", packets), ("pg_data", data)):
+                tables[name].grow(len(array))
                 tables[name].array[: len(array)] = array
             tables["pg_state"].array[STATE_STREAMS] = len(streams)
         self.streams = {stream.name: stream for stream in streams}
         self.refresh()
+
+    def _define(self, row: Any, stream: Stream) -> None:
+        pps = stream.rate
+        row["last"], row["rate"], row["burst"] = -1, pps / 1e9, max(float(stream.frame), pps)
+        row["interface"], row["frame"], row["limit"] = stream.interface.sw_if_index, stream.frame, stream.limit
+        row["next"] = self._engine.graph.to_node(stream.node)
+        row["flags"] = L2_VALID if stream.node == "ethernet-input" else 0
 
     # ---- capture ----------------------------------------------------------------------------------------------------
     def capture(self, interface: Interface, sink: Callable[[bytes], None], count: int = 0) -> None:
