@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import sys
-from pathlib import Path
 from typing import Any
 
 from pyvpp import __version__
@@ -141,7 +140,7 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
     from pyvpp.cli.parser import CommandTree
     from pyvpp.cli.registry import commands_in, commands_of
     from pyvpp.cli.server import CliServer
-    from pyvpp.device.interfaces import add_uplink
+    from pyvpp.device.interfaces import add_uplink, follow_devices
     from pyvpp.engine import Engine
     from pyvpp.linux.capture import inspect_uplink
     from pyvpp.linux.restore import restore
@@ -163,6 +162,7 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
     for package in declarations.packages:
         found += commands_of(package)
     server = CliServer(engine, CommandTree(found), options.runtime_dir)
+    engine.every_second(lambda: follow_devices(engine))
     taken: list[Any] = []
     status = 0
     try:
@@ -212,10 +212,6 @@ def notify(state: str) -> None:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
         s.connect("\0" + address[1:] if address.startswith("@") else address)
         s.send(state.encode())
-
-
-def runtime_path(options: argparse.Namespace, name: str) -> Path:
-    return Path(options.runtime_dir) / name
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 """Interfaces of the engine that have a device below: made and deleted as a whole."""
 
 import contextlib
+import logging
 import os
 import secrets
 from ipaddress import IPv4Address
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyvpp.device.af_packet import AfPacket
@@ -15,6 +15,8 @@ from pyvpp.interface import HOST, P2P, UPLINK, Interface
 
 if TYPE_CHECKING:
     from pyvpp.engine import Engine
+
+log = logging.getLogger(__name__)
 
 DEFAULT_TUN_MTU = 1500
 
@@ -137,6 +139,17 @@ def add_tap(
     )
 
 
-def namespace_exists(name: str) -> bool:
-    """Whether `ip netns` knows a namespace of this name."""
-    return Path("/run/netns", name).exists()
+def follow_devices(engine: "Engine") -> None:
+    """Once a second: link state as Linux has it; an interface whose device is gone (a pod that died) goes too."""
+    for interface in engine.interfaces:
+        device = interface.device
+        try:
+            if isinstance(device, AfPacket):
+                engine.interfaces.set_link(interface, device.link_up())
+            elif isinstance(device, Tap) and not device.alive():
+                log.warning("%s: its other end %s is gone, so is the interface", interface.name, device.name)
+                engine.interfaces.delete(interface)
+                engine.set_inputs()
+        except OSError as error:
+            engine.interfaces.set_link(interface, False)
+            log.debug("%s: %s", interface.name, error)

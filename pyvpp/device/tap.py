@@ -101,6 +101,14 @@ class Tap:
                 return offloads
         return 0
 
+    def alive(self) -> bool:
+        """Whether the Linux interface is still there; its namespace may have taken it along."""
+        try:
+            fcntl.ioctl(self.fd, _TUNGETIFF, bytes(40))
+        except OSError:
+            return False
+        return True
+
     def attach(self, row: Any) -> None:
         """Describes the device in a row of `taps`."""
         row.fd = self.fd
