@@ -212,3 +212,11 @@ def test_without_buffers_what_was_sent_is_sent_and_the_rest_counted():
     assert lost > 0
     assert result.nexts.count(gso_ip4.Next.DROP) == lost
     assert len(result.emitted) == result.counters[gso_ip4.Counter.SEGMENTS] > 0
+
+
+@pytest.mark.slow
+def test_when_no_more_can_be_sent_at_once_the_buffer_is_given_back():
+    result = run_kernel(gso_ip4.gso_ip4, [gso_packet(tcp(5000), 0, 1, 1)], adjacencies(), buffers=5000)
+    assert result.counters[gso_ip4.Counter.MEMORY] == 1
+    assert 4000 < len(result.emitted) < 5000
+    assert result.free_buffers == 5000 + 511 - len(result.emitted)

@@ -116,3 +116,15 @@ def test_every_length_of_a_truncated_inner():
     for n in range(20, len(whole)):
         result = run_kernel(ipip4_input, [Packet(whole[:n])], TABLES)
         assert (result.nexts, result.counters[Counter.TRUNCATED]) == ([Next.DROP], 1)
+
+
+@pytest.mark.parametrize(("n", "counter"), [(19, Counter.TRUNCATED), (20, Counter.DECAPSULATED)])
+def test_the_least_inner_packet_is_a_header(n, counter):
+    result = run_kernel(ipip4_input, [Packet(ip4(bytes(n), REMOTE, LOCAL, protocol=4))], TABLES)
+    assert result.counters[counter] == 1
+
+
+@pytest.mark.parametrize(("start", "kept"), [(19, 0), (20, CSUM_PARTIAL)])
+def test_a_partial_checksum_is_kept_if_it_is_the_inner_packets(start, kept):
+    packet = Packet(ip4(ip4(), REMOTE, LOCAL, protocol=4), flags=CSUM_PARTIAL, csum_start=start)
+    assert run_kernel(ipip4_input, [packet], TABLES).meta[0]["flags"] == kept
