@@ -37,17 +37,19 @@ NEAR, FAR = IPv4Address("10.2.0.1"), IPv4Address("10.2.0.2")
 TUNNEL_FAR = IPv4Address("10.3.0.2")
 ONE_ROUTE, MANY_ROUTES = IPv4Address("198.18.0.0"), IPv4Address("16.0.0.0")
 IP4, UDP, IP_IN_IP, VXLAN_PORT, VNI = 0x0800, 17, 4, 4789, 100
-PACKET_BYTES, VARIATIONS, SAMPLE, RUNS = 64, 16384, 2000, 5
+PACKET_BYTES, VARIATIONS, SAMPLE, RUNS = 64, 16384, 2000, 50
 
 
 class BenchError(Exception):
     """A scenario's packets are not what they must be."""
 
 
-# ---- the reference model ------------------------------------------------------------------------------------------------
+# ---- the reference model ------------------------------------------------------------------------------------------
 def checksum(data: bytes) -> int:
     """RFC 1071."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data[: len(data) & ~1])) + (data[-1] << 8 if len(data) & 1 else 0)
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data[: len(data) & ~1])) + (
+        data[-1] << 8 if len(data) & 1 else 0
+    )
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total ^ 0xFFFF
@@ -81,7 +83,7 @@ def flow(destination: IPv4Address, number: int, n: int) -> bytes:
     return ip4(IPv4Address("10.1.0.2"), destination, UDP, udp(1024 + number % 60000, 4000, bytes(range(n - 28))), 64)
 
 
-# ---- scenarios --------------------------------------------------------------------------------------------------------
+# ---- scenarios --------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Scenario:
     """Commands that set it up, the packets that go in, and what must come out for a packet that went in."""
@@ -191,7 +193,7 @@ SCENARIOS = {
 }
 
 
-# ---- running them -----------------------------------------------------------------------------------------------------
+# ---- running them -----------------------------------------------------------------------------------------------
 def execute(engine: Engine, commands: list[Command], line: str) -> None:
     """Runs a command of a plugin. Raises BenchError when no plugin has it."""
     matching = [each for each in commands if line.startswith(each.name + " ")]
@@ -306,7 +308,7 @@ def run_scenario(scenario: Scenario, seconds: float, frame: int) -> dict[str, An
 
 
 def measured(engine: Engine, rounds: int) -> dict[str, Any]:
-    """Runs the worker's loop and answers what it cost. Raises BenchError when a packet went in that did not come out."""
+    """Runs the worker's loop and answers what it cost. Raises BenchError when packets were lost."""
     rows = engine.workers[0].rows
     before = rows[["vectors", "calls", "clocks"]].copy()
     into, out = generated_packets(engine), sent_packets(engine)
@@ -316,7 +318,7 @@ def measured(engine: Engine, rounds: int) -> dict[str, Any]:
     packets = generated_packets(engine) - into
     if packets != sent_packets(engine) - out or not packets:
         raise BenchError(f"{packets} packets in, {sent_packets(engine) - out} out{losses(engine)}")
-    nodes = []
+    nodes: list[dict[str, Any]] = []
     for node in engine.graph:
         vectors, calls, spent = (
             int(rows[node.index][name] - before[node.index][name]) for name in ("vectors", "calls", "clocks")
@@ -329,7 +331,7 @@ def measured(engine: Engine, rounds: int) -> dict[str, Any]:
                     "vectors_per_call": round(vectors / calls, 2),
                 }
             )
-    nodes.sort(key=lambda each: -float(each["clocks_per_packet"]))
+    nodes.sort(key=lambda each: -each["clocks_per_packet"])
     return {
         "packets": packets,
         "seconds": ns / 1e9,
