@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where gso-ip4 sends what it makes; how it cuts is in test_segment.py."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyvpp.node import FREE
+from pyvpp.testing import run_kernel
+from pyvpp_nodes.fib.tables import ADJACENCY, Kind
+from pyvpp_nodes.gso.gso_ip4 import Counter, Next, gso_ip4
+from tests.graph_nodes.forwarding import frames
+from tests.graph_nodes.gso.test_segment import gso_packet, sent_by_linux, tcp
+
+ADJACENCIES = np.zeros(8, ADJACENCY)
+ADJACENCIES["kind"] = list(Kind)[:8]
+
+
+@given(frames(st.tuples(st.integers(1, 900), st.integers(0, 7), st.sampled_from([0, 300, 301]))))
+def test_mixed_frames(cases):
+    packets = [gso_packet(tcp(n), 0, size, 1, adj=adj) for n, adj, size in cases]
+    result = run_kernel(gso_ip4, packets, {"adjacencies": ADJACENCIES}, error_base=40)
+    expected = []
+    for (n, adj, size), next_, m in zip(cases, result.nexts, result.meta, strict=True):
+        if size == 0:
+            assert (next_, int(m["error"])) == (Next.DROP, 40 + Counter.MALFORMED)
+            continue
+        assert next_ == FREE
+        to = Next.MIDCHAIN if ADJACENCIES["kind"][adj] == Kind.MIDCHAIN else Next.VXLAN_ENCAP
+        expected += [(segment, to) for segment in sent_by_linux(tcp(n), 0, size)]
+    assert result.emitted == expected
+    malformed = sum(size == 0 for _, _, size in cases)
+    assert list(result.counters) == [len(cases) - malformed, malformed, 0, len(expected)]
