@@ -91,7 +91,7 @@ def test_node(engine):
     assert output.data["manual"].startswith("ethernet-input:")
     assert "  " + output.data["manual"].splitlines()[0] in output.text.splitlines()
     assert "ethernet-input" in [each["node"] for each in run(engine, "show node arp-input").data["previous"]]
-    with pytest.raises(CommandError, match="unknown node `ethernet-inptu' .did you mean ethernet-input"):
+    with pytest.raises(CommandError, match=r"unknown node `ethernet-inptu' .did you mean ethernet-input"):
         run(engine, "show node ethernet-inptu")
 
 
