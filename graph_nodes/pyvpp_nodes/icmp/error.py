@@ -3,7 +3,7 @@
 
 Which message: see pyvpp_nodes.icmp.message. The packet, cut so that the whole has 576 bytes at most (RFC 1812
 4.3.2.3), gets an ICMP and an IP header in front: TTL 255, to its source, from the first address of the interface it
-came in on. Then ip4-lookup.
+came in on, else of that interface's partner, else of the host's uplink. Then ip4-lookup.
 
 No message, and the packet dropped, if it was (RFC 1812 4.3.2.7) an ICMP error itself, a fragment other than the
 first, sent to a multicast or broadcast address, by link layer or IP, or from an address that is no single host's.
@@ -88,6 +88,17 @@ def may_answer(heap: U8, m: Record, ip: int) -> bool:
 
 
 @inline
+def source_for(rx: int, interfaces: Records, punt_tx: U32, ip4_interface_address: U32) -> int:
+    """The first address of the interface, its partner (a TAP's uplink), or the host's uplink; 0 is none."""
+    source = int64(ip4_interface_address[rx])
+    if source == 0:
+        source = int64(ip4_interface_address[interfaces[rx].peer])
+    if source == 0:
+        source = int64(ip4_interface_address[interfaces[punt_tx[0]].peer])
+    return source
+
+
+@inline
 def build(heap: U8, m: Record, ip: int, source: int) -> None:
     """The 28 bytes in front of the packet; what lay there, its Ethernet header, is gone."""
     wanted = int64(m.flow_hash)
@@ -138,13 +149,15 @@ def ip4_icmp_error(
     nexts: U16,
     counters: U64,
     now: int,
+    interfaces: Records,
+    punt_tx: U32,
     ip4_interface_address: U32,
     icmp_throttle: U64,
 ) -> None:
     for i, b in enumerate(frame):
         m = meta[b]
         ip = int64(m.cur)
-        source = int64(ip4_interface_address[m.rx])
+        source = source_for(int64(m.rx), interfaces, punt_tx, ip4_interface_address)
         nexts[i] = Next.DROP
         if not may_answer(heap, m, ip):
             outcome: int = Counter.DROP

@@ -3,8 +3,8 @@
 
 The TCP or UDP checksum must be right, unless a device has verified it or the sender left it to hardware, and UDP may
 do without one. The source must be reachable (unless the packet is a broadcast to everybody) and none of our own
-addresses. Fragments are dropped: there is no reassembly. Starts the arc ip4-local, whose end is ip4-local-end-of-arc;
-a protocol nobody has registered goes to the host.
+addresses. Fragments go to the host, which can put them together; without one (`punt_tx`) they are dropped. Starts the
+arc ip4-local, whose end is ip4-local-end-of-arc; a protocol nobody has registered goes to the host.
 
 Leaves `m.cur` and `m.l3` at the IP header, `m.l4` behind it.
 """
@@ -60,7 +60,7 @@ def l4_fault(heap: U8, m: Record, ip: int) -> int:
     l4 = ip + header
     n = int64(m.len) - header
     if is_fragment(heap, ip):
-        return Counter.FRAGMENT
+        return NONE
     unverified = m.flags & (CSUM_PARTIAL | CSUM_VALID) == 0
     if protocol == UDP:
         if n < UDP_BYTES:
@@ -119,6 +119,7 @@ def ip4_local(
     load_balances: Records,
     adjacencies: Records,
     ip4_local_protocols: U16,
+    punt_tx: U32,
     feature_chains: U16,
     ip4_local_arc: U32,
 ) -> None:
@@ -130,6 +131,12 @@ def ip4_local(
         if fault == NONE and interface.flags & HOST == 0:  # the host may use its own addresses
             fib_index = int64(interface.fib_index)
             fault = source_fault(heap, ip, fib_index, ip4_fib_roots, ip4_fib_plies, load_balances, adjacencies)
+        fragment = is_fragment(heap, ip)
+        if fault == NONE and fragment and punt_tx[0] != 0:
+            nexts[i] = Next.PUNT
+            continue
+        if fault == NONE and fragment:
+            fault = Counter.FRAGMENT
         if fault != NONE:
             counters[fault] += uint64(1)
             m.error = error_base + fault

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip4-udp-lookup: hand a UDP datagram to whoever listens on its port.
 
-Nobody: the sender is told so (ICMP port unreachable, RFC 1122 4.1.3.1). A port whose entry is ip4-punt belongs to the
-host. Leaves `m.cur` and `m.l3` at the IP header, `m.l4` at the UDP header.
+Nobody: the datagram goes to the host, if there is one (its TAP is in `punt_tx`), else the sender is told so (ICMP
+port unreachable, RFC 1122 4.1.3.1). A port whose entry is ip4-punt belongs to the host. Leaves `m.cur` and `m.l3` at
+the IP header, `m.l4` at the UDP header.
 """
 
 from enum import IntEnum
@@ -25,11 +26,13 @@ UDP_BYTES = 8
 class Next(IntEnum):
     DROP = 0
     ICMP_ERROR = 1
+    PUNT = 2
 
 
 class Counter(NodeCounter):
     LENGTH_ERROR = 0, "Packets with length errors"
     NO_LISTENER = 1, "No listener for dst port", Severity.INFO
+    PUNT = 2, "No listener punt", Severity.INFO
 
 
 def format_trace(record: TraceRecord) -> list[str]:
@@ -39,13 +42,13 @@ def format_trace(record: TraceRecord) -> list[str]:
 
 @node(
     name="ip4-udp-lookup",
-    next={Next.DROP: "ip4-drop", Next.ICMP_ERROR: "ip4-icmp-error"},
+    next={Next.DROP: "ip4-drop", Next.ICMP_ERROR: "ip4-icmp-error", Next.PUNT: "ip4-punt"},
     counters=Counter,
     trace=format_trace,
 )
 @jit
 def ip4_udp_lookup(
-    heap: U8, meta: Records, frame: U32, nexts: U16, counters: U64, error_base: int, udp_ports: U16
+    heap: U8, meta: Records, frame: U32, nexts: U16, counters: U64, error_base: int, udp_ports: U16, punt_tx: U32
 ) -> None:
     for i, b in enumerate(frame):
         m = meta[b]
@@ -62,7 +65,11 @@ def ip4_udp_lookup(
         m.l4 = udp
         listener = int64(udp_ports[be16(heap, udp + 2)])
         nexts[i] = listener
-        if listener == 0:
+        if listener == 0 and punt_tx[0] != 0:
+            counters[Counter.PUNT] += uint64(1)
+            m.error = error_base + Counter.PUNT
+            nexts[i] = Next.PUNT
+        elif listener == 0:
             counters[Counter.NO_LISTENER] += uint64(1)
             m.error = error_base + Counter.NO_LISTENER
             ask_for_error(m, UNREACHABLE, PORT_UNREACHABLE, 0)

@@ -10,7 +10,7 @@ from scapy.layers.inet import ICMP, IP, UDP
 from pyvpp.buffers import CSUM_PARTIAL, L2_VALID, LOCALLY_ORIGINATED, TRACED
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.icmp.error import ICMP_WINDOW, Counter, Next, ip4_icmp_error
-from tests.graph_nodes.forwarding import MACS, address, ethernet, internet_checksum, ip4, udp
+from tests.graph_nodes.forwarding import MACS, address, ethernet, interface_table, internet_checksum, ip4, udp
 
 ADDRESSES = np.zeros(16, np.uint32)
 ADDRESSES[1], ADDRESSES[2] = address("10.1.1.1"), address("10.1.2.1")
@@ -100,6 +100,21 @@ def test_scapy_agrees():
     again = out.copy()
     del again.chksum, again[ICMP].chksum
     assert bytes(again) == bytes(out)
+
+
+def test_whose_address_it_comes_from():
+    """The interface's own, its partner's, the uplink's behind the host's TAP."""
+    uplink, tap, tun = 1, 5, 6
+    addresses = np.zeros(16, np.uint32)
+    addresses[uplink], addresses[2] = address("10.1.1.1"), address("10.1.2.1")
+    tables = {
+        "ip4_interface_address": addresses,
+        "interfaces": interface_table({tap: {"peer": uplink}}),
+        "punt_tx": np.array([tap], np.uint32),
+    }
+    packets = [Packet(ip4(source=f"10.9.0.{rx}"), rx=rx, flow_hash=EXPIRED) for rx in (uplink, 2, tap, tun)]
+    outs = [IP(out).src for out in run_kernel(ip4_icmp_error, packets, tables, now=ICMP_WINDOW).packets]
+    assert outs == ["10.1.1.1", "10.1.2.1", "10.1.1.1", "10.1.1.1"]
 
 
 def test_every_icmp_type():

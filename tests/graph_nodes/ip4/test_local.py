@@ -40,24 +40,23 @@ def l4_is_good(packet: bytes, length: int | None = None) -> bool:
 
 def fault_of(data: bytes, flags: int, rx: int) -> Counter | None:
     header, trusted = 4 * (data[0] & 15), flags & (CSUM_PARTIAL | CSUM_VALID)
-    if int.from_bytes(data[6:8], "big") & 0x3FFF:
-        return Counter.FRAGMENT
-    if data[9] == 17:
+    fragment = int.from_bytes(data[6:8], "big") & 0x3FFF
+    if data[9] == 17 and not fragment:
         length = int.from_bytes(data[header + 4 : header + 6], "big")
         if len(data) < header + 8 or not 8 <= length <= len(data) - header:
             return Counter.UDP_LENGTH
         if not trusted and data[header + 6 : header + 8] != b"\0\0" and not l4_is_good(data, length):
             return Counter.UDP_CHECKSUM
-    if data[9] == 6 and (len(data) < header + 20 or not (trusted or l4_is_good(data))):
+    if data[9] == 6 and not fragment and (len(data) < header + 20 or not (trusted or l4_is_good(data))):
         return Counter.TCP_CHECKSUM
     if rx == HOST_TAP:
-        return None
+        return Counter.FRAGMENT if fragment else None
     route = FIB.lookup(data[12:16])
     if FIB.load_balances["flags"][route]:
         return Counter.SPOOFED_LOCAL_PACKETS
     if route == 0 and data[16:20] != b"\xff" * 4:
         return Counter.SRC_LOOKUP_MISS
-    return None
+    return Counter.FRAGMENT if fragment else None
 
 
 def reference(data: bytes, flags: int, rx: int) -> tuple[int, Counter | None]:
@@ -125,6 +124,19 @@ def test_every_udp_checksum():
         result = run_kernel(ip4_local, [Packet(data) for data in sent], TABLES)
         passed += [start + i for i, next_ in enumerate(result.nexts) if next_ != Next.DROP]
     assert passed == [0, right]
+
+
+def test_the_host_puts_fragments_together():
+    tables = {**TABLES, "punt_tx": np.array([HOST_TAP], np.uint32)}
+    sent = [
+        ip4(bytes(30), source=source, fragment=fragment)
+        for source in ("10.1.1.9", "10.1.2.1")
+        for fragment in (0x2000, 7, 0)
+    ]
+    result = run_kernel(ip4_local, [Packet(data) for data in sent], tables)
+    assert result.nexts == [Next.PUNT, Next.PUNT, Next.DROP] + [Next.DROP] * 3
+    assert result.counters[Counter.SPOOFED_LOCAL_PACKETS] == 2
+    assert result.counters[Counter.FRAGMENT] == 0
 
 
 def test_where_the_headers_are():

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyvpp.testing import Packet, run_kernel
 
+from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.ip4.udp_lookup import Counter, Next, ip4_udp_lookup
 from tests.graph_nodes.forwarding import frames, ip4, udp
 
@@ -44,6 +44,13 @@ def test_mixed_frames(packets):
             assert int(m["flow_hash"]) == 3 << 24 | 3 << 16
         if next_ != Next.DROP:
             assert int(m["l4"]) - int(m["l3"]) == 4 * (data[0] & 15)
+
+
+def test_what_nobody_listens_for_is_the_hosts():
+    tables = {"udp_ports": PORTS, "punt_tx": np.array([3], np.uint32)}
+    result = run_kernel(ip4_udp_lookup, [Packet(ip4(udp(destination_port=port))) for port in (53, 54)], tables)
+    assert result.nexts == [LISTENERS[53], Next.PUNT]
+    assert (result.counters[Counter.PUNT], result.counters[Counter.NO_LISTENER]) == (1, 0)
 
 
 @pytest.mark.slow
