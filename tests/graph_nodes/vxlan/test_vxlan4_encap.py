@@ -146,3 +146,11 @@ def test_inner_state():
 def test_random_bytes_on_the_way_out(data, tx):
     result = run_kernel(encap.vxlan4_encap, [Packet(data, tx=tx)], TABLES)
     assert sum(result.counters) == 1
+
+
+@pytest.mark.parametrize("length", [19, 20, 21, 45, 46, 47])
+def test_ethernet_padding_stays_out_of_a_bare_ip_tunnel(length):
+    """What the header says counts, if it can be: at least a header, at most what is there."""
+    data = b"\x45\0" + length.to_bytes(2, "big") + bytes(42)
+    packet = run_kernel(encap.vxlan4_encap, [Packet(data, tx=BARE)], TABLES).packets[0]
+    assert packet[36:] == (data[:length] if 20 <= length < 46 else data)
