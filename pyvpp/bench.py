@@ -96,6 +96,7 @@ class Scenario:
     masked: tuple[int, ...] = ()
     """bytes of the output that the model leaves open, as the source port that VXLAN draws from the inner flow"""
     xconnect: bool = False
+    variations: int = VARIATIONS
 
 
 def spread(first: IPv4Address, routes: int) -> Callable[[int], IPv4Address]:
@@ -159,7 +160,14 @@ VXLAN = (
 
 def routed(name: str, routes: int) -> Scenario:
     setup = (*BASE, f"ip route add count {routes} {MANY_ROUTES}/24 via {FAR} pg1")
-    return Scenario(name, setup, plain(spread(MANY_ROUTES, routes)), rewritten, routes)
+    return Scenario(
+        name,
+        setup,
+        plain(spread(MANY_ROUTES, routes)),
+        rewritten,
+        routes,
+        variations=max(VARIATIONS, min(routes, 1 << 18)),
+    )
 
 
 SCENARIOS = {
@@ -276,7 +284,7 @@ def run_scenario(scenario: Scenario, seconds: float, frame: int) -> dict[str, An
     engine = Engine()
     try:
         generator = build(engine, scenario)
-        packets = [scenario.make(engine, i) for i in range(VARIATIONS)]
+        packets = [scenario.make(engine, i) for i in range(scenario.variations)]
         verify(engine, generator, scenario, packets, frame)
         generator.add(Stream("bench", packets, engine.require_interface("pg0"), frame=frame))
         generator.set_enabled("bench", True)

@@ -172,14 +172,14 @@ class PacketGenerator:
     # ---- capture ----------------------------------------------------------------------------------------------------
     def capture(self, interface: Interface, sink: Callable[[bytes], None], count: int = 0) -> None:
         """Hands packets sent out of the interface to `sink` on the main thread: `count` of them, or all with 0."""
-        if interface.kind != "pg":
-            raise OperatorError(f"{interface.name} is no packet generator interface")
+        _check(interface)
         self.stop_capture(interface)
         self._sinks[interface.sw_if_index] = sink
         self._engine.tables["pg_capture"].array[interface.sw_if_index] = count or -1
 
     def capture_file(self, interface: Interface, path: str, count: int = 0) -> None:
         """Writes them into a pcap file. Raises OSError."""
+        _check(interface)
         self.capture(interface, Capture(path, RAW_IP if interface.p2p else ETHERNET), count)
 
     def stop_capture(self, interface: Interface) -> None:
@@ -206,6 +206,11 @@ class PacketGenerator:
             if isinstance(sink, Capture):
                 sink.close()
         self._sinks.clear()
+
+
+def _check(interface: Interface) -> None:
+    if interface.kind != "pg":
+        raise OperatorError(f"{interface.name} is no packet generator interface")
 
 
 def generator_of(engine: Any) -> PacketGenerator:

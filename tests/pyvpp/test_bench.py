@@ -47,7 +47,8 @@ def test_wrong_arguments(words: list[str], capsys: Any) -> None:
         main(words)
     assert error.value.code == 2
     if "ip9" in words:
-        assert all(name in capsys.readouterr().err for name in SCENARIOS)
+        said = capsys.readouterr().err
+        assert all(name in said for name in SCENARIOS)
 
 
 def test_a_packet_that_differs_gives_an_error_instead_of_a_figure(monkeypatch: Any, capsys: Any) -> None:
