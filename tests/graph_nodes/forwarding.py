@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from pyvpp.interface import ADMIN_UP, INTERFACE, LINK_UP
 
+from pyvpp.interface import ADMIN_UP, INTERFACE, LINK_UP
 from pyvpp_nodes.fib.tables import ADJACENCY, BUCKET, FLOW_HASH_DEFAULT, LB_RECEIVE, LOAD_BALANCE, Kind
 
 UP = ADMIN_UP | LINK_UP

@@ -4,9 +4,9 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyvpp.testing import Packet, run_kernel
 from scapy.layers.l2 import ARP
 
+from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.arp.input import Counter, Next, arp_input
 from tests.graph_nodes.forwarding import frames
 

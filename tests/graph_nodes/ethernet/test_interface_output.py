@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pyvpp.interface import ADMIN_UP, DELETED
 from pyvpp.testing import Packet, run_kernel
-
 from pyvpp_nodes.ethernet.interface_output import Counter, Next, interface_output
 from tests.graph_nodes.forwarding import UP, frames, interface_table
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pyvpp.interface import DELETED, L2
 from pyvpp.testing import Packet, run_kernel
-
 from pyvpp_nodes.ethernet.l2_xconnect import Counter, Next, l2_xconnect
 from tests.graph_nodes.forwarding import UP, frames, interface_table, output_of
 

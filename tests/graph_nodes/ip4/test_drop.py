@@ -2,8 +2,8 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from pyvpp.testing import Packet, run_kernel
 
+from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.ip4.drop import Counter, Next, ip4_drop
 from tests.graph_nodes.forwarding import frames, ip4
 

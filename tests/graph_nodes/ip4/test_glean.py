@@ -2,8 +2,8 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from pyvpp.testing import Packet, run_kernel
 
+from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.fib.tables import Kind
 from pyvpp_nodes.ip4.glean import Counter, Next, ip4_glean
 from tests.graph_nodes.forwarding import Fib, address, frames, interface_table, ip4, output_of

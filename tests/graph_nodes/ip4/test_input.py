@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyvpp.testing import Packet, run_kernel
 from scapy.layers.inet import IP, UDP, IPOption_Router_Alert
 
+from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.ip4.input import Counter, Next, ip4_input
 from tests.graph_nodes.forwarding import checksum_is_good, frames, ip4, ip4_packets, with_checksum
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
-from pyvpp.testing import Packet, run_kernel
 
+from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.ip4.local_end_of_arc import Counter, Next, ip4_local_end_of_arc
 from tests.graph_nodes.forwarding import ip4
 

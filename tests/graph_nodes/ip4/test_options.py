@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from hypothesis import given
 from hypothesis import strategies as st
-from pyvpp.testing import Packet, run_kernel
 
+from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.ip4.options import Next, ip4_options
 from tests.graph_nodes.forwarding import frames, ip4
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from pyvpp.buffers import BUFFER, CSUM_PARTIAL, CSUM_VALID, L2_VALID
 
+from pyvpp.buffers import BUFFER, CSUM_PARTIAL, CSUM_VALID, L2_VALID
 from pyvpp.device import vnet
 
 HEAP_BYTES = 4096
