@@ -31,6 +31,7 @@ NODES = ("192.168.50.1", "192.168.50.2")
 PODS = ("10.1.0.1", "10.2.0.1")
 VNI, VXLAN_PORT = 4096, 4789
 MEGABYTES = 32
+TENTATIVE = 0x40  # IFA_F_TENTATIVE
 BLOCK = secrets.token_bytes(1 << 20)
 START_PATIENCE = 600.0  # the first start compiles
 PING = b"pyvpp demo".ljust(48, b".")
@@ -108,7 +109,7 @@ def show_tcp(what: str, source: Namespace, target: Namespace, address: str) -> N
 
     def receive() -> None:
         connection, _ = listener.accept()
-        with connection:
+        with connection, contextlib.suppress(OSError):
             connection.settimeout(10)
             while data := connection.recv(1 << 20):
                 received[0] += len(data)
@@ -295,6 +296,16 @@ def linux_view(node: Node) -> dict[str, Any]:
     return {name: getattr(state, name) for name in names}
 
 
+def settled_view(node: Node) -> dict[str, Any]:
+    """The same, once duplicate address detection is over."""
+    for _ in range(100):
+        view = linux_view(node)
+        if not any(each.flags & TENTATIVE for each in view["addresses"]):
+            return view
+        time.sleep(0.1)
+    raise StepFailed(f"{node.name}: duplicate address detection does not end")
+
+
 def show_view(node: Node, view: dict[str, Any]) -> None:
     addresses = ", ".join(str(each.interface) for each in view["addresses"])
     say(f"   {node.name} eth0: a {view['kind']}, {view['mac']}, MTU {view['mtu']}, {addresses}; "
@@ -344,8 +355,7 @@ def demonstrate(sandbox: Sandbox, directory: Path) -> None:
     wire.switch("switch", ("port1", "port2"))
     for node in nodes:
         node.host.address("eth0", f"{node.address}/24", gateway="192.168.50.254")
-    time.sleep(2)  # duplicate address detection
-    before = [linux_view(node) for node in nodes]
+    before = [settled_view(node) for node in nodes]
     for node, view in zip(nodes, before, strict=True):
         show_view(node, view)
     show_ping("node 1 to node 2", nodes[0].host, nodes[1].address)
@@ -431,6 +441,10 @@ def main(argv: list[str]) -> int:
             say(f"\npyvpp demo: FAILED: {error}")
             for log in sorted(directory.glob("*.log")):
                 show(f"tail {log.name}", "\n".join(log.read_text(errors="replace").splitlines()[-20:]))
+            for runtime_dir in sorted(each.parent for each in directory.glob("*/cli.sock")):
+                with contextlib.suppress(NoServerError), contextlib.closing(Client(runtime_dir / "cli.sock")) as client:
+                    for command in ("show interface", "show errors"):
+                        show(f"{runtime_dir.name}: pyvppctl {command}", client.command(command)["output"])
             return 1
     say(f"\npyvpp demo: all of it worked, in {time.monotonic() - began:.0f} s; nothing is left behind.")
     return 0
