@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip4-icmp-input: ICMP messages to ourselves; echo requests are answered, everything else is the host's.
 
-The host has the sockets that errors are for. A message shorter than its header is dropped.
+Only the answers to pings from our own command line go there. The host has the sockets that errors are for. A message
+shorter than its header is dropped.
 """
 
 from enum import IntEnum
@@ -13,7 +14,8 @@ from pyvpp.node import NodeCounter, Severity, node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Records
-from pyvpp_nodes.icmp.message import ECHO_REQUEST
+from pyvpp.wire import be16
+from pyvpp_nodes.icmp.message import ECHO_REPLY, ECHO_REQUEST
 from pyvpp_nodes.icmp.message import HEADER_BYTES as ICMP_BYTES
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import header_bytes
@@ -23,6 +25,7 @@ class Next(IntEnum):
     DROP = 0
     PUNT = 1
     ECHO_REQUEST = 2
+    ECHO_REPLY = 3
 
 
 class Counter(NodeCounter):
@@ -36,12 +39,19 @@ def format_trace(record: TraceRecord) -> list[str]:
 
 @node(
     name="ip4-icmp-input",
-    next={Next.DROP: "ip4-drop", Next.PUNT: "ip4-punt", Next.ECHO_REQUEST: "ip4-icmp-echo-request"},
+    next={
+        Next.DROP: "ip4-drop",
+        Next.PUNT: "ip4-punt",
+        Next.ECHO_REQUEST: "ip4-icmp-echo-request",
+        Next.ECHO_REPLY: "ip4-icmp-echo-reply",
+    },
     counters=Counter,
     trace=format_trace,
 )
 @jit
-def ip4_icmp_input(heap: U8, meta: Records, frame: U32, nexts: U16, counters: U64, error_base: int) -> None:
+def ip4_icmp_input(
+    heap: U8, meta: Records, frame: U32, nexts: U16, counters: U64, error_base: int, ping_ids: U8
+) -> None:
     for i, b in enumerate(frame):
         m = meta[b]
         ip = int64(m.cur)
@@ -52,6 +62,8 @@ def ip4_icmp_input(heap: U8, meta: Records, frame: U32, nexts: U16, counters: U6
             nexts[i] = Next.DROP
         elif int64(heap[ip + header]) == ECHO_REQUEST:
             nexts[i] = Next.ECHO_REQUEST
+        elif int64(heap[ip + header]) == ECHO_REPLY and ping_ids[be16(heap, ip + header + 4)]:
+            nexts[i] = Next.ECHO_REPLY
         else:
             counters[Counter.UNKNOWN_TYPE] += uint64(1)
             m.error = error_base + Counter.UNKNOWN_TYPE

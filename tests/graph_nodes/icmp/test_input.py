@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from pyvpp.testing import Packet, run_kernel
 
+from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.icmp.input import Counter, Next, ip4_icmp_input
 from tests.graph_nodes.forwarding import frames, ip4
 
@@ -32,3 +33,12 @@ def test_mixed_frames(packets):
 def test_every_type():
     result = run_kernel(ip4_icmp_input, [Packet(ip4(bytes([kind]) + bytes(7), protocol=1)) for kind in range(256)])
     assert [kind for kind, next_ in enumerate(result.nexts) if next_ != Next.PUNT] == [8]
+
+
+def test_answers_to_our_pings():
+    ping_ids = np.zeros(65536, np.uint8)
+    ping_ids[0x1234] = 1
+    messages = [b"\0\0\0\0\x12\x34\0\1", b"\0\0\0\0\x12\x35\0\1", b"\3\0\0\0\x12\x34\0\1"]
+    packets = [Packet(ip4(message, protocol=1)) for message in messages]
+    result = run_kernel(ip4_icmp_input, packets, tables={"ping_ids": ping_ids})
+    assert result.nexts == [Next.ECHO_REPLY, Next.PUNT, Next.PUNT]
