@@ -66,7 +66,7 @@ class PacketCapture:
     def start(self, kinds: int, path: Path, limit: int, interface: int, max_bytes: int) -> None:
         """Begins a capture; `interface` 0 is any. Raises OperatorError when one runs or the file cannot be made."""
         if self.running:
-            raise OperatorError("pcap trace: dispatch trace already enabled; `pcap trace off' ends it")
+            raise OperatorError("dispatch trace already enabled; `pcap trace off' ends it")
         if not 1 <= limit <= MAX_PACKETS:
             raise OperatorError(f"max {limit}: must be from 1 to {MAX_PACKETS}")
         try:
@@ -90,7 +90,7 @@ class PacketCapture:
         """Ends the capture and writes the file; how many packets, and where. Raises OperatorError."""
         capture = self.running
         if capture is None:
-            raise OperatorError("pcap trace: dispatch trace already disabled")
+            raise OperatorError("dispatch trace already disabled")
         with self._engine.barrier():
             for worker in self._engine.workers:
                 worker.control[d.CAPTURE_KINDS] = 0
