@@ -112,7 +112,7 @@ def echo_request(source: int, destination: IPv4Address, identifier: int, sequenc
     icmp = icmp[:2] + checksum(icmp + data) + icmp[4:]
     total = IP_BYTES + HEADER_BYTES + size
     ip = struct.pack("!BBHHHBBHI4s", 0x45, 0, total, secrets.randbelow(65536), 0, TTL, 1, 0, source, destination.packed)
-    return ip[:10] + checksum(ip) + ip[12:] + icmp + data
+    return bytes(ip[:10] + checksum(ip) + ip[12:] + icmp + data)
 
 
 def checksum(data: bytes) -> bytes:
