@@ -112,12 +112,12 @@ def echo_request(source: int, destination: IPv4Address, identifier: int, sequenc
     icmp = icmp[:2] + checksum(icmp + data) + icmp[4:]
     total = IP_BYTES + HEADER_BYTES + size
     ip = struct.pack("!BBHHHBBHI4s", 0x45, 0, total, secrets.randbelow(65536), 0, TTL, 1, 0, source, destination.packed)
-    return bytes(ip[:10] + checksum(ip) + ip[12:] + icmp + data)
+    return ip[:10] + checksum(ip) + ip[12:] + icmp + data
 
 
 def checksum(data: bytes) -> bytes:
     data += bytes(len(data) % 2)
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return (total ^ 0xFFFF).to_bytes(2, "big")
