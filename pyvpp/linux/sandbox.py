@@ -23,6 +23,14 @@ NAMED = Path("/run/netns")  # where `ip netns` looks
 PATIENCE = 10.0
 
 
+def link_index(ip: IPRoute, name: str) -> int:
+    """Raises ValueError when there is no link of that name."""
+    link = find_link(ip, name)
+    if link is None:
+        raise ValueError(f"no link {name}")
+    return int(link["index"])
+
+
 class Namespace:
     """A named network namespace."""
 
@@ -39,7 +47,7 @@ class Namespace:
     def up(self, name: str) -> None:
         def body() -> None:
             with IPRoute() as ip:
-                ip.link("set", index=find_link(ip, name)["index"], state="up")
+                ip.link("set", index=link_index(ip, name), state="up")
 
         self.inside(body)
 
@@ -49,7 +57,7 @@ class Namespace:
 
         def body() -> None:
             with IPRoute() as ip:
-                index = find_link(ip, name)["index"]
+                index = link_index(ip, name)
                 ip.link("set", index=index, state="up")
                 ip.addr("add", index=index, address=local, prefixlen=int(length))
                 if gateway:
@@ -74,9 +82,9 @@ class Namespace:
         def body() -> None:
             with IPRoute() as ip:
                 ip.link("add", ifname=name, kind="bridge")
-                bridge = find_link(ip, name)["index"]
+                bridge = link_index(ip, name)
                 for port in ports:
-                    ip.link("set", index=find_link(ip, port)["index"], master=bridge, state="up")
+                    ip.link("set", index=link_index(ip, port), master=bridge, state="up")
                 ip.link("set", index=bridge, state="up")
 
         self.inside(body)
