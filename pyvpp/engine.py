@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pyvpp import dispatch as d
-from pyvpp.buffers import HEADROOM, NO_BUFFER, POOL_SMALL, SMALL_ROOM, Buffers, slot_start
+from pyvpp.buffers import HEADROOM, NO_BUFFER, POOL_ENTRIES, POOL_SMALL, SMALL_ROOM, Buffers, slot_start
 from pyvpp.errors import OperatorError
 from pyvpp.events import Events
 from pyvpp.features import Features
@@ -28,6 +28,7 @@ from pyvpp.worker import Worker, clock_rate
 
 log = logging.getLogger(__name__)
 
+INJECT_BUFFERS = 64
 PUNTS_AT_ONCE = 256  # then the command line and timers have their turn
 
 
@@ -170,16 +171,16 @@ class Engine:
 
     # ---- packets to and from Python ---------------------------------------------------------------------------------
     def _reserve_inject_buffers(self) -> None:
-        """Buffers for packets made by control code, taken from the pool before workers run."""
+        """Buffers for packets made by control code, taken from the pool while no worker runs."""
         pool = self.buffers.pools[0]
-        for _ in range(64):
+        while len(self._inject_buffers) < INJECT_BUFFERS and int(pool[POOL_SMALL]):
             pool[POOL_SMALL] -= 1
-            self._inject_buffers.append(int(pool[3 + int(pool[POOL_SMALL])]))
+            self._inject_buffers.append(int(pool[POOL_ENTRIES + int(pool[POOL_SMALL])]))
 
     def inject(self, data: bytes, node: str, *, tx: int = 0, rx: int = 0, adj: int = 0, flags: int = 0) -> bool:
         """Sends a packet made here into a node. False when no buffer or no room is left.
 
-        A buffer injected is replaced at the next call of `housekeeping`.
+        A buffer injected is replaced by a punted packet's or at the next `tick`.
         """
         worker = self.workers[0]
         tail = int(worker.control[d.INJECT_TAIL])
@@ -234,6 +235,10 @@ class Engine:
         self._timers.append(function)
 
     def tick(self) -> None:
+        """What happens once a second on the main thread."""
+        if len(self._inject_buffers) < INJECT_BUFFERS // 2:
+            with self.barrier():
+                self._reserve_inject_buffers()
         for function in self._timers:
             try:
                 function()

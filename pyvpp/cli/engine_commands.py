@@ -2,14 +2,9 @@
 """Commands about the engine: what its nodes did, the trace, and the interfaces it makes."""
 
 import os
-import socket
 import time
-from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from pyvpp import dispatch as d
 from pyvpp.buffers import LARGE_BUFFERS, LARGE_ROOM, LARGE_SLOT, POOL_LARGE, POOL_SMALL, SMALL_ROOM, SMALL_SLOT
@@ -400,8 +395,8 @@ def create_tap(engine: Any, args: Arguments) -> Output:
     interface = devices.add_tap(engine, name, instance=instance, namespace=namespace, mac=mac, mtu=mtu, tun=tun)
     if address:
         try:
-            interface.device._inside(lambda: _add_address(interface.device.name, address))
-        except (OSError, NetlinkError) as error:
+            interface.device.add_address(address)
+        except OSError as error:
             engine.interfaces.delete(interface)
             raise CommandError(f"host-ip4-addr {address}: {error}") from error
     return _created(interface)
@@ -482,13 +477,6 @@ def set_interface_l3(engine: Any, args: Arguments) -> None:
     with engine.barrier():
         engine.interfaces.set_flags(interface, L2, False)
         engine.interfaces.set_peer(interface, None)
-
-
-def _add_address(name: str, address: IPv4Interface) -> None:
-    """Addresses a Linux interface of the caller's network namespace."""
-    with IPRoute() as netlink:
-        index = socket.if_nametoindex(name)
-        netlink.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
 
 
 def _created(interface: Any) -> Output:

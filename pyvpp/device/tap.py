@@ -18,7 +18,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 from typing import Any, TypeVar
 
 from pyvpp.errors import OperatorError
@@ -131,6 +131,10 @@ class Tap:
     def add_pod_address(self, address: IPv4Address) -> None:
         """The address as a /32 and everything else by this interface, which is all that a pod needs."""
         self._inside(lambda: tap_link.add_pod_address(self.name, address))
+
+    def add_address(self, address: IPv4Interface) -> None:
+        """An address of the Linux end. Raises OSError."""
+        self._inside(lambda: tap_link.add_address(self.name, address))
 
     def mac(self) -> bytes:
         return self._inside(lambda: tap_link.mac(self.name))

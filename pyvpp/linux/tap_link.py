@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 _SCOPE_LINK = 253
 
@@ -33,6 +34,16 @@ def add_pod_address(name: str, address: IPv4Address) -> None:
         index = _index(netlink, name)
         netlink.addr("add", index=index, address=str(address), prefixlen=32)
         netlink.route("add", family=socket.AF_INET, dst="0.0.0.0/0", oif=index, scope=_SCOPE_LINK)
+
+
+def add_address(name: str, address: IPv4Interface) -> None:
+    """An address with its prefix. Raises OSError."""
+    with IPRoute() as netlink:
+        index = _index(netlink, name)
+        try:
+            netlink.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
+        except NetlinkError as error:
+            raise OSError(error.code, str(error)) from error
 
 
 def mac(name: str) -> bytes:
