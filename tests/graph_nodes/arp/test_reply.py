@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import itertools
 import struct
 
 import pytest
@@ -31,7 +32,9 @@ for link in (1, 2, WIRE):
     FIB.to(f"10.1.{link}.0/24", Kind.GLEAN, link)
     FIB.to(f"10.1.{link}.1/32", Kind.LOCAL, link)
     FIB.to(f"10.1.{link}.5/32", Kind.REWRITE, link, mac_bytes(KNOWN) + bytes(8), address=address(f"10.1.{link}.5"))
-    FIB.to(f"10.1.{link}.6/32", Kind.ARP, link, address=address(f"10.1.{link}.6"))
+    FIB.to(
+        f"10.1.{link}.6/32", Kind.ARP, link, mac_bytes(KNOWN) + bytes(8), address=address(f"10.1.{link}.6")
+    )  # gone, its MAC still there
 FIB.to("192.0.2.0/24", Kind.REWRITE, 1, mac_bytes(KNOWN) + bytes(8), address=address("10.1.1.5"))
 FIB.route("198.51.100.0/24", FIB.balance(FIB.adjacency(Kind.GLEAN, 1), FIB.adjacency(Kind.GLEAN, 1)))
 TABLES = {**FIB.tables, "interfaces": interface_table({WIRE: {"flags": UP | UPLINK}})}
@@ -74,11 +77,12 @@ def arp_frame(opcode: int, sender_mac: str, sender: str, target: str, ethernet_s
     )
 
 
-SENDERS = st.sampled_from(["10.1.1.5", "10.1.1.5", "10.1.1.6", "10.1.1.77", "10.1.1.1", "10.1.2.5", "10.1.2.1", "10.1.2.9", "10.1.3.5",
-                           "10.1.3.9", "192.0.2.9", "198.51.100.9", "0.0.0.0", "10.9.9.9"])  # fmt: skip
-TARGETS = st.sampled_from(
-    ["10.1.1.1", "10.1.1.1", "10.1.2.1", "10.1.3.1", "10.1.1.5", "10.1.1.77", "10.1.2.5", "10.9.9.9"]
-)
+SENDER_ADDRESSES = [
+    "10.1.1.5", "10.1.1.6", "10.1.1.77", "10.1.1.1", "10.1.2.5", "10.1.2.1", "10.1.2.9", "10.1.3.5", "10.1.3.6", "10.1.3.9", "192.0.2.9",
+    "198.51.100.9", "0.0.0.0", "10.9.9.9",
+]  # fmt: skip
+TARGET_ADDRESSES = ["10.1.1.1", "10.1.2.1", "10.1.3.1", "10.1.1.5", "10.1.1.77", "10.1.2.5", "10.1.3.77", "10.9.9.9"]
+SENDERS, TARGETS = st.sampled_from(["10.1.1.5", *SENDER_ADDRESSES]), st.sampled_from(["10.1.1.1", *TARGET_ADDRESSES])
 MAC = st.sampled_from([STRANGER, KNOWN, KNOWN])
 
 
@@ -96,9 +100,8 @@ def run(cases: list[tuple[bytes, int]], **more):
     return run_kernel(arp_reply, packets, TABLES, **more)
 
 
-@given(frames(received()))
-def test_mixed_frames(cases):
-    result = run(cases)
+def check(cases: list[tuple[bytes, int]]) -> None:
+    result = run(cases, buffers=len(cases))
     expected = [reference(*case) for case in cases]
     assert result.nexts == [next_ for next_, _, _ in expected]
     counted = [counter for _, _, counters in expected for counter in counters]
@@ -109,6 +112,25 @@ def test_mixed_frames(cases):
             assert next(emitted) == (reply, output_of(rx))
         assert out == (reply if next_ == output_of(rx) else frame[14:])
     assert next(emitted, None) is None
+
+
+@given(frames(received()))
+def test_mixed_frames(cases):
+    check(cases)
+
+
+@pytest.mark.parametrize("rx", [1, 2, WIRE])
+@pytest.mark.parametrize("opcode", [1, 2, 3])
+def test_every_combination(rx, opcode):
+    combinations = itertools.product(
+        [STRANGER, KNOWN], SENDER_ADDRESSES, [*TARGET_ADDRESSES, None], [None, OTHER, VRRP]
+    )
+    check(
+        [
+            (arp_frame(opcode, mac, sender, target or sender, source or mac), rx)
+            for mac, sender, target, source in combinations
+        ]
+    )
 
 
 def test_scapy_agrees():

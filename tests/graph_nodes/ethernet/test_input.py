@@ -81,6 +81,23 @@ def test_scapy_frames():
         assert run_one(bytes(frame)).nexts == [next_], frame.summary()
 
 
+def test_the_edges_of_llc_and_vlan():
+    header = mac_bytes(MACS[1]) + bytes(6)
+    cases = [
+        (b"\0\x04", 3),
+        (b"\0\x04", 4),
+        (b"\x05\xff", 9),
+        (b"\x06\0", 9),
+        (b"\x81\0\x08\0\x08\0", 20),
+        (b"\x81\0\x10\0\x08\0", 20),
+    ]
+    sent = [header + kind + bytes(n) for kind, n in cases]
+    result = run_kernel(ethernet_input, [Packet(data) for data in sent], {"interfaces": INTERFACES})
+    assert result.nexts == [Next.DROP] * 5 + [Next.IP4]
+    counted = {Counter.BAD_LLC_LENGTH: 2, Counter.UNKNOWN_TYPE: 2, Counter.UNKNOWN_VLAN: 1}
+    assert {c: int(result.counters[c]) for c in Counter if result.counters[c]} == counted
+
+
 def test_where_the_headers_are():
     result = run_one(bytes(Ether(dst=MACS[1]) / Dot1Q(vlan=0) / IP()))
     m = result.meta[0]

@@ -12,8 +12,8 @@ from pyvpp_nodes.icmp.echo_request import Counter, Next, ip4_icmp_echo_request
 from tests.graph_nodes.forwarding import frames, internet_checksum, ip4, with_checksum
 
 
-def echo_request(payload: bytes, checksum: int | None = None, **fields) -> bytes:
-    message = struct.pack("!BBHHH", 8, 0, 0, 77, 1) + payload
+def echo_request(payload: bytes, checksum: int | None = None, code: int = 0, **fields) -> bytes:
+    message = struct.pack("!BBHHH", 8, code, 0, 77, 1) + payload
     checksum = internet_checksum(message) if checksum is None else checksum
     return ip4(message[:2] + struct.pack("!H", checksum) + message[4:], protocol=1, **fields)
 
@@ -30,7 +30,7 @@ def reference(data: bytes, out: bytes) -> bytes:
 
 
 PINGS = st.builds(
-    echo_request, st.binary(max_size=70), st.one_of(st.none(), st.integers(0, 0xFFFF)), ttl=st.integers(1, 255),
+    echo_request, st.binary(max_size=70), st.one_of(st.none(), st.integers(0, 0xFFFF)), ttl=st.integers(1, 255), code=st.sampled_from([0, 5]),
     tos=st.integers(0, 255), options=st.sampled_from([b"", b"\1" * 8]), source=st.sampled_from(["10.1.1.9", "192.0.2.1"]),
 )  # fmt: skip
 

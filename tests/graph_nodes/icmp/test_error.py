@@ -15,7 +15,7 @@ from tests.graph_nodes.forwarding import MACS, address, ethernet, interface_tabl
 ADDRESSES = np.zeros(16, np.uint32)
 ADDRESSES[1], ADDRESSES[2] = address("10.1.1.1"), address("10.1.2.1")
 NO_ADDRESS = 3
-UNREACHABLE_PORT, TOO_BIG, EXPIRED, PROBLEM = 3 << 24 | 3 << 16, 3 << 24 | 4 << 16 | 1280, 11 << 24, 12 << 24
+UNREACHABLE_PORT, TOO_BIG, EXPIRED, PROBLEM = 3 << 24 | 3 << 16, 3 << 24 | 4 << 16 | 9000, 11 << 24, 12 << 24
 COUNTERS = {UNREACHABLE_PORT: Counter.DEST_UNREACH_SENT, TOO_BIG: Counter.DEST_UNREACH_SENT,
             EXPIRED: Counter.TTL_EXPIRE_SENT, PROBLEM: Counter.PARAM_PROBLEM_SENT}  # fmt: skip
 QUERIES = (0, 8, 9, 10, 13, 14, 15, 16, 17, 18)
@@ -95,7 +95,7 @@ def test_scapy_agrees():
         576,
         3,
         4,
-        1280,
+        9000,
     )
     again = out.copy()
     del again.chksum, again[ICMP].chksum

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.l2 import ARP, Ether
@@ -14,6 +15,7 @@ FIB = Fib()
 FIB.to("10.1.2.0/24", Kind.GLEAN, 2, source=address("10.1.2.1"))
 CONNECTED = FIB.adjacency(Kind.ARP, 2, address=address("10.1.2.7"))
 ELSEWHERE = FIB.adjacency(Kind.ARP, 1, address=address("192.0.2.9"))
+FOREIGN = FIB.adjacency(Kind.ARP, 1, address=address("10.1.2.99"))  # on another link than its subnet
 WITHOUT_SOURCE = FIB.adjacency(Kind.ARP, 3, address=address("192.0.2.10"))
 COMPLETE = FIB.adjacency(Kind.REWRITE, 2, bytes(14), address=address("10.1.2.8"))
 GLEAN = FIB.adjacency(Kind.GLEAN, 2)
@@ -39,11 +41,12 @@ def request(sw_if_index: int, source: str, target: str) -> bytes:
 
 REQUESTS = {
     CONNECTED: (request(2, "10.1.2.1", "10.1.2.7"), output_of(2)),
+    FOREIGN: (request(1, "10.1.1.1", "10.1.2.99"), output_of(1)),
     ELSEWHERE: (request(1, "10.1.1.1", "192.0.2.9"), output_of(1)),
 }
 
 
-@given(frames(st.sampled_from([CONNECTED, ELSEWHERE, WITHOUT_SOURCE, COMPLETE, GLEAN])))
+@given(frames(st.sampled_from([CONNECTED, ELSEWHERE, FOREIGN, WITHOUT_SOURCE, COMPLETE, GLEAN])))
 def test_one_request_per_next_hop(adjacencies):
     result = run([Packet(ip4(), adj=adjacency) for adjacency in adjacencies])
     asked = [a for i, a in enumerate(adjacencies) if a in REQUESTS and a not in adjacencies[:i]]
@@ -54,6 +57,11 @@ def test_one_request_per_next_hop(adjacencies):
     assert result.counters[Counter.NON_ARP_ADJ] == adjacencies.count(GLEAN)
     assert sum(result.counters) == len(adjacencies)
     assert (result.counters[Counter.NO_SOURCE_ADDRESS] > 0) == (WITHOUT_SOURCE in adjacencies)
+
+
+@pytest.mark.parametrize("adjacency", list(REQUESTS))
+def test_each_next_hop(adjacency):
+    assert run([Packet(ip4(), adj=adjacency)]).emitted == [REQUESTS[adjacency]]
 
 
 def test_a_millisecond_later_again():

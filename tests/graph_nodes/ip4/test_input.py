@@ -114,6 +114,12 @@ def test_every_total_length():
     assert nexts_of(edges) == [Next.DROP] * 2 + [Next.LOOKUP] * 4 + [Next.DROP] * 2
 
 
+def test_a_total_length_that_ends_in_the_options():
+    base = ip4(bytes(9), options=b"\1\1\1\0")
+    packets = [with_checksum(base[:2] + struct.pack("!H", n) + base[4:]) for n in (20, 23, 24, 33, 34)]
+    assert nexts_of(packets) == [Next.DROP, Next.DROP, Next.OPTIONS, Next.OPTIONS, Next.DROP]
+
+
 @pytest.mark.slow
 def test_every_fragment_word():
     base = ip4(bytes(20))

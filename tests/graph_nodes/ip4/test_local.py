@@ -113,6 +113,23 @@ def test_scapy_checksums(upper, size):
     assert result.nexts == [taker, Next.DROP, taker]
 
 
+def test_a_checksum_covers_what_udp_says():
+    """Bytes behind the UDP length are nobody's."""
+    datagram = struct.pack("!HHHH", 1, 2, 11, 0) + b"abc" + b"trailer"
+    whole = ip4(datagram, source="10.1.1.9", destination="10.1.2.1")
+    good = whole[:26] + struct.pack("!H", l4_checksum(whole, 11)) + whole[28:]
+    bad = whole[:26] + struct.pack("!H", l4_checksum(whole)) + whole[28:]
+    assert run_kernel(ip4_local, [Packet(good), Packet(bad)], TABLES).nexts == [int(PROTOCOLS[17]), Next.DROP]
+
+
+@pytest.mark.parametrize(("protocol", "shortest"), [(6, 20), (17, 8)])
+def test_the_shortest_headers(protocol, shortest):
+    for n in range(shortest + 2):
+        header = struct.pack("!HHHH", 1, 2, max(n, 8), 0) + bytes(20)
+        packet = Packet(ip4(header[:n], source="10.1.1.9", protocol=protocol), flags=CSUM_VALID)
+        assert (run_kernel(ip4_local, [packet], TABLES).nexts == [Next.DROP]) == (n < shortest)
+
+
 @pytest.mark.slow
 def test_every_udp_checksum():
     """All 65,536 values in the field: exactly the right one, and zero, pass."""

@@ -33,6 +33,17 @@ def test_once_in_a_window(events):
             seen.add((a, b))
 
 
+def test_the_window_ends_on_the_nanosecond():
+    throttle = np.zeros(THROTTLE_WORDS, np.uint64)
+    assert [bool(ask(throttle, now, 100, 7, 7)) for now in (1000, 1099, 1100, 1199, 1200)] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
 def test_few_collide():
     """512 bits: of 64 neighbors in a row, nearly all get through."""
     throttle = np.zeros(THROTTLE_WORDS, np.uint64)

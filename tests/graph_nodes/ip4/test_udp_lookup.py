@@ -46,6 +46,12 @@ def test_mixed_frames(packets):
             assert int(m["l4"]) - int(m["l3"]) == 4 * (data[0] & 15)
 
 
+def test_shorter_than_a_header():
+    whole = ip4(struct.pack("!HHHH", 1, 53, 8, 0))
+    nexts = run_kernel(ip4_udp_lookup, [Packet(whole[:n]) for n in (20, 26, 27, 28)], {"udp_ports": PORTS}).nexts
+    assert nexts == [Next.DROP] * 3 + [LISTENERS[53]]
+
+
 def test_what_nobody_listens_for_is_the_hosts():
     tables = {"udp_ports": PORTS, "punt_tx": np.array([3], np.uint32)}
     result = run_kernel(ip4_udp_lookup, [Packet(ip4(udp(destination_port=port))) for port in (53, 54)], tables)
