@@ -109,6 +109,8 @@ class Worker:
 
     def start(self) -> None:
         """Starts the worker's thread; it sleeps in epoll when there is nothing to do."""
+        self.control[d.STOP] = 1
+        self.run()  # loads or compiles the loop here: a thread that still compiles would miss the first barrier
         self.control[d.STOP] = 0
         self.control[d.EPOLL_FD] = self.epoll.fileno()
         self.epoll.register(self.event, select.EPOLLIN | select.EPOLLET)
