@@ -15,7 +15,7 @@ import numpy as np
 
 
 class FieldRecord(np.record):  # type: ignore[misc]
-    """A record whose fields win over NumPy's own attributes of the same name (`flags`)."""
+    """A record whose fields win over NumPy's own attributes of the same name (`flags`, `trace`)."""
 
     @property
     def flags(self) -> Any:
@@ -24,6 +24,14 @@ class FieldRecord(np.record):  # type: ignore[misc]
     @flags.setter
     def flags(self, value: int) -> None:
         self["flags"] = value
+
+    @property
+    def trace(self) -> Any:
+        return self["trace"]
+
+    @trace.setter
+    def trace(self, value: int) -> None:
+        self["trace"] = value
 
 
 def record_dtype(fields: Any, align: bool = False) -> "np.dtype[Any]":

@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.system)
             if os.geteuid() != 0:
                 item.add_marker(needs_root)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def engines_run_compiled_only() -> Iterator[None]:
+    """As plain Python kernels run one by one; the worker's loop, and so an engine, exists compiled only."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") == "0":
+        yield
+        return
+    from pyvpp.engine import Engine
+
+    def skip(self: Engine, *args: object, **kwargs: object) -> None:
+        pytest.skip("an engine runs compiled only")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "__init__", skip)
+        yield
