@@ -26,7 +26,6 @@ from pyvpp.trace import TRACE_BYTES
 from pyvpp.typing import I64, U16, U32, Record, Records
 
 MAX_SLOTS = 16
-SCRATCH = FRAME_SIZE
 
 NODE_ROW = record_dtype(
     [

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pyvpp import dispatch as d
-from pyvpp.buffers import HEADROOM, NO_BUFFER, POOL_ENTRIES, POOL_SMALL, SMALL_ROOM, Buffers, slot_start
+from pyvpp.buffers import HEADROOM, POOL_ENTRIES, POOL_SMALL, SMALL_ROOM, Buffers, slot_start
 from pyvpp.errors import OperatorError
 from pyvpp.events import Events
 from pyvpp.features import Features
@@ -42,10 +42,6 @@ class PuntedPacket:
     @property
     def rx(self) -> int:
         return int(self.meta["rx"])
-
-    @property
-    def frame(self) -> bytes:
-        return self.data
 
 
 class Engine:
@@ -276,7 +272,3 @@ class Engine:
     def run(self, rounds: int) -> None:
         """Runs the loop of the first worker in this thread: for tests and benches, without threads."""
         self.workers[0].run(rounds)
-
-    @property
-    def no_buffer(self) -> int:
-        return NO_BUFFER

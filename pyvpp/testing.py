@@ -70,7 +70,7 @@ class Result:
 _heaps: dict[int, Any] = {}
 
 
-def _heap(large: bool, small: int) -> Any:
+def _heap(small: int) -> Any:
     """Only the slots in use: the large ones lie first, so one heap serves all tests of a size."""
     size = LARGE_BUFFERS * LARGE_SLOT + small * SMALL_SLOT
     if size not in _heaps:
@@ -95,7 +95,7 @@ def run_kernel(
     random_ = random.Random(seed)
     declared = {t.name: t for t in (*TABLES, FEATURE_CHAINS, *tables_beside(node))}
     small_total = max(256, len(packets) + buffers + 1)
-    heap = _heap(True, small_total)
+    heap = _heap(small_total)
     meta = np.zeros(LARGE_BUFFERS + small_total, BUFFER)
     small = list(range(LARGE_BUFFERS, LARGE_BUFFERS + small_total))
     large = list(range(1, LARGE_BUFFERS))
