@@ -8,15 +8,16 @@ compiles at import. Under NUMBA_DISABLE_JIT=1 both leave the function as it is.
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
+import numba
+from numba import config
+
 from pyvpp import cache
-
-cache.directory()  # before numba is imported: it reads the variable once
-
-import numba  # noqa: E402
-from numba import config  # noqa: E402
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# numba reads the variable once, when it is imported, and whoever imports a kernel may have imported numba before.
+vars(config)["CACHE_DIR"] = str(cache.directory())
 
 COMPILED = not getattr(config, "DISABLE_JIT", 0)
 BOUNDSCHECK = bool(getattr(config, "BOUNDSCHECK", None))
