@@ -70,7 +70,5 @@ def add_route(fib: Any, uplink: Interface, route: Any) -> None:
 
 
 def add_pod(engine: Any, interface: Interface, address: IPv4Address) -> None:
-    """The route to a pod, for as long as its interface is there."""
-    prefix = IPv4Network(f"{address}/32")
-    engine.stack.fib4.update(prefix, [attached(interface.sw_if_index)], source=Source.API)
-    interface.on_delete.append(lambda: engine.stack.fib4.remove(prefix, source=Source.API))
+    """The route to a pod. It goes with its interface, as every path does, unless it is another pod's by then."""
+    engine.stack.fib4.update(IPv4Network(f"{address}/32"), [attached(interface.sw_if_index)], source=Source.API)

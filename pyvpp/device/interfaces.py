@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import secrets
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,7 @@ def add_tap_interface(
     )  # fmt: skip
     taps = engine.tables["taps"]
     taps.grow(interface.sw_if_index + 1)
-    tap.attach(taps.array[interface.sw_if_index])
+    tap.attach(taps.array[interface.sw_if_index], engine.workers[0].epoll.fileno())  # where add_input puts it
 
     def close() -> None:
         with engine.barrier():
@@ -114,7 +115,8 @@ def add_pod(
         tun = open_pod_tun(linux_name, namespace, address, mtu)
     except OSError as error:
         raise OperatorError(f"host-if-name {linux_name} in {namespace}: {os.strerror(error.errno or 0)}") from error
-    interface = add_tap_interface(engine, tun, name=name, mtu=mtu)
+    with _closed_on_failure(tun):
+        interface = add_tap_interface(engine, tun, name=name, mtu=mtu)
     engine.events.fire("pod-added", interface, address)
     return interface
 
@@ -133,23 +135,33 @@ def add_tap(
     finally:
         if descriptor is not None:
             os.close(descriptor)
-    device.configure(mac=None, mtu=mtu or DEFAULT_TUN_MTU, up=True)
-    return add_tap_interface(
-        engine, device, name=name, mac=bytes(6) if tun else mac or random_mac(), mtu=mtu or DEFAULT_TUN_MTU
-    )
+    with _closed_on_failure(device):
+        device.configure(mtu=mtu or DEFAULT_TUN_MTU, up=True)
+        return add_tap_interface(
+            engine, device, name=name, mac=bytes(6) if tun else mac or random_mac(), mtu=mtu or DEFAULT_TUN_MTU
+        )
+
+
+@contextlib.contextmanager
+def _closed_on_failure(device: Tap) -> Iterator[None]:
+    """Linux removes the device when nobody comes to hold its descriptor."""
+    try:
+        yield
+    except BaseException:
+        device.close()
+        raise
 
 
 def follow_devices(engine: "Engine") -> None:
-    """Once a second: link state as Linux has it; an interface whose device is gone (a pod that died) goes too."""
+    """Once a second: link state as Linux has it. A TAP whose device is gone, a pod's that died, stays until deleted."""
     for interface in engine.interfaces:
         device = interface.device
         try:
             if isinstance(device, AfPacket):
                 engine.interfaces.set_link(interface, device.link_up())
-            elif isinstance(device, Tap) and not device.alive():
-                log.warning("%s: its other end %s is gone, so is the interface", interface.name, device.name)
-                engine.interfaces.delete(interface)
-                engine.set_inputs()
+            elif isinstance(device, Tap) and interface.link_up and not device.alive():
+                log.warning("%s: its other end %s is gone, delete it", interface.name, device.name)
+                engine.interfaces.set_link(interface, False)
         except OSError as error:
             engine.interfaces.set_link(interface, False)
             log.debug("%s: %s", interface.name, error)

@@ -23,8 +23,10 @@ from pyvpp.typing import U8, Records
 
 EAGAIN = 11
 EIO = 5
+EBADFD = 77
 ENOBUFS = 105
 MSG_DONTWAIT = 0x40
+EPOLL_CTL_DEL = 2
 
 _WORD = ir.IntType(32)
 _LONG = ir.IntType(64)
@@ -45,6 +47,7 @@ if not COMPILED:
     )
 
     _epoll_wait = _function("epoll_wait", ctypes.c_int, ctypes.c_int64, ctypes.c_int, ctypes.c_int)
+    _epoll_ctl = _function("epoll_ctl", ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64)
     _usleep = _function("usleep", ctypes.c_uint32)
     _recv = _function("recv", ctypes.c_int, ctypes.c_int64, ctypes.c_size_t, ctypes.c_int)
 
@@ -79,6 +82,7 @@ else:
     )
     _recv = _external("recv", types.int64(types.int32, types.int64, types.uint64, types.int32))
     _epoll_wait = _external("epoll_wait", types.int32(types.int32, types.int64, types.int32, types.int32))
+    _epoll_ctl = _external("epoll_ctl", types.int32(types.int32, types.int32, types.int32, types.int64))
     _usleep = _external("usleep", types.int32(types.uint32))
     _errno_location = _external("__errno_location", types.int64())
 
@@ -178,6 +182,12 @@ def take_socket_error(fd: int) -> int:
 def epoll_wait(epoll_fd: int, events: int, capacity: int, timeout_ms: int) -> int:
     """How many events were written at address `events`; negative on error."""
     return int(_epoll_wait(int32(epoll_fd), int64(events), int32(capacity), int32(timeout_ms)))
+
+
+@inline
+def epoll_forget(epoll_fd: int, fd: int) -> None:
+    """Takes a descriptor out of an epoll."""
+    _epoll_ctl(int32(epoll_fd), int32(EPOLL_CTL_DEL), int32(fd), int64(0))
 
 
 @inline

@@ -6,7 +6,8 @@ there and the large one, warm in the cache, takes the next (7 instead of 9 micro
 
 A TAP's packets go to ethernet-input, or to host-input when the TAP stands in for an uplink; a TUN's go to ip4-input
 by the version in their first byte. A packet is lost, and counted, when its IP version is another and when the
-interface is down. Without a free buffer nothing is read: Linux keeps the packets, as many as its queue holds.
+interface is down. Without a free buffer nothing is read: Linux keeps the packets, as many as its queue holds. A
+device that is gone, since its namespace was deleted, is counted once and asked no more.
 """
 
 from enum import IntEnum
@@ -26,7 +27,7 @@ from pyvpp.buffers import (
 )
 from pyvpp.device import vnet
 from pyvpp.device.receive import set_received
-from pyvpp.device.syscalls import EAGAIN, address_of, read
+from pyvpp.device.syscalls import EAGAIN, EBADFD, address_of, epoll_forget, read
 from pyvpp.device.vnet import read_vnet
 from pyvpp.interface import ADMIN_UP, HOST
 from pyvpp.jit import inline, jit
@@ -47,6 +48,7 @@ class Counter(NodeCounter):
     NO_BUFFERS = 1, "no buffers", Severity.WARNING
     ADMIN_DOWN = 2, "interface is down", Severity.WARNING
     READ_FAILED = 3, "read failed"
+    DEVICE_GONE = 4, "linux interface is gone", Severity.WARNING
 
 
 @inline
@@ -72,6 +74,17 @@ def next_of(heap: U8, m: Record, layer3: int, flags: int) -> int:
     if not layer3:
         return Next.HOST.value if flags & HOST else Next.ETHERNET.value
     return Next.IP4.value if int(heap[m.cur]) >> 4 == 4 else Next.DROP.value
+
+
+@inline
+def count_failure(tap: Record, result: int, counters: U64) -> None:
+    """EAGAIN is no failure. A device that is gone would be ready for ever: the worker would never sleep again."""
+    if result == -EBADFD:
+        counters[Counter.DEVICE_GONE] += uint64(1)
+        epoll_forget(int(tap.epoll_fd), int(tap.fd))
+        tap.open = 0
+    elif result != -EAGAIN:
+        counters[Counter.READ_FAILED] += uint64(1)
 
 
 @node(
@@ -110,8 +123,7 @@ def tap_input(
         start = slot_start(large) + HEADROOM
         n = read(int(tap.fd), address_of(heap, start - vnet.BYTES), LARGE_ROOM + vnet.BYTES) - vnet.BYTES
         if n <= 0:
-            if n + vnet.BYTES != -EAGAIN:
-                counters[Counter.READ_FAILED] += uint64(1)
+            count_failure(tap, n + vnet.BYTES, counters)
             break
         if not flags & ADMIN_UP:
             counters[Counter.ADMIN_DOWN] += uint64(1)

@@ -9,7 +9,7 @@ counted by the reason.
 from numba import uint64
 
 from pyvpp.device import vnet
-from pyvpp.device.syscalls import EAGAIN, EIO, address_of, write
+from pyvpp.device.syscalls import EAGAIN, EBADFD, EIO, address_of, write
 from pyvpp.device.vnet import write_vnet
 from pyvpp.jit import inline, jit
 from pyvpp.node import FREE, NodeCounter, node
@@ -32,10 +32,10 @@ def write_packet(heap: U8, fd: int, m: Record) -> int:
 
 @inline
 def reason(result: int) -> int:
-    """Linux answers EIO while the interface is down (tun_get_user)."""
+    """Linux answers EIO while the interface is down (tun_get_user), EBADFD when it is gone."""
     if result == -EAGAIN:
         return Counter.QUEUE_FULL.value
-    if result == -EIO:
+    if result == -EIO or result == -EBADFD:
         return Counter.LINK_DOWN.value
     return Counter.WRITE_FAILED.value
 

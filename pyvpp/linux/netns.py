@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -67,6 +68,17 @@ def run_in(namespace: int, function: Callable[[], T]) -> T:
     def body() -> T:
         _check(_libc.setns(namespace, CLONE_NEWNET), "setns")
         return function()
+
+    return run_in_new_thread(body)
+
+
+@functools.cache
+def nameless() -> int:
+    """A namespace of this process, empty: where devices are made that belong somewhere else. As a file descriptor."""
+
+    def body() -> int:
+        _check(_libc.unshare(CLONE_NEWNET), "unshare")
+        return open_current()
 
     return run_in_new_thread(body)
 

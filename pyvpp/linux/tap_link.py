@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
@@ -26,6 +27,15 @@ def set_link(name: str, *, mac: bytes | None = None, mtu: int | None = None, up:
             netlink.link("set", index=index, **changes)
         if up is not None:
             netlink.link("set", index=index, state="up" if up else "down")
+
+
+def move(name: str, namespace: int) -> None:
+    """Moves an interface to another network namespace, a file descriptor. Raises OSError: EEXIST when it has one."""
+    with IPRoute() as netlink:
+        try:
+            netlink.link("set", index=_index(netlink, name), net_ns_fd=namespace)
+        except NetlinkError as error:
+            raise OSError(error.code, os.strerror(error.code)) from error
 
 
 def add_pod_address(name: str, address: IPv4Address) -> None:

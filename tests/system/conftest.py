@@ -14,9 +14,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+
+from pyvpp.linux import netns
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 _numbers = itertools.count()
@@ -66,6 +70,14 @@ class Namespace:
     def run(self, *words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command inside."""
         return run(*self.command(*words), check=check)
+
+    def inside(self, function: Callable[[], T]) -> T:
+        """What a function returns when it runs in here; a socket it opens stays in here."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return netns.run_in(descriptor, function)
+        finally:
+            os.close(descriptor)
 
     def snapshot(self, *, sysctls_of: str = "eth0") -> dict[str, Any]:
         """What `ip -j` shows, without interface indexes, counters and the ticking of lifetimes."""
