@@ -13,7 +13,7 @@ import numpy as np
 from numba import uint32
 
 from pyvpp.jit import inline
-from pyvpp.tables import Table
+from pyvpp.tables import Table, interface_table
 from pyvpp.typing import U16, Record
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _arc_tables: dict[str, Table] = {}
 
 
 def _arc_table(name: str) -> Table:
-    return _arc_tables.setdefault(name, Table(name.replace("-", "_") + "_arc", np.uint32, 1024))
+    return _arc_tables.setdefault(name, interface_table(name.replace("-", "_") + "_arc", np.uint32))
 
 
 @inline
@@ -76,6 +76,7 @@ class Features:
         self._enabled: dict[tuple[str, int], set[str]] = {}
         self._chains: dict[tuple[int, ...], int] = {}
         self._used = 1
+        engine.events.on("interface-deleted", lambda interface: self.disable_all(interface.sw_if_index))
 
     @staticmethod
     def _sort(arc: FeatureArc, nodes: Any) -> list[str]:
@@ -106,9 +107,16 @@ class Features:
         enabled = self._enabled.setdefault((arc, sw_if_index), set())
         (enabled.add if on else enabled.discard)(node)
         chain = self.enabled(arc, sw_if_index)
+        if not enabled:
+            del self._enabled[arc, sw_if_index]
         table = self._engine.tables[self.arcs[arc].table.name]
-        table.grow(sw_if_index + 1)
         table.array[sw_if_index] = self._chain([*chain, self.arcs[arc].last]) if chain else 0
+
+    def disable_all(self, sw_if_index: int) -> None:
+        """Turns everything off: the number is another interface's soon."""
+        for arc in self.arcs:
+            for node in self.enabled(arc, sw_if_index):
+                self.enable(arc, node, sw_if_index, on=False)
 
     def _chain(self, names: list[str]) -> int:
         values = tuple(self._engine.graph.to_node(name) for name in names)

@@ -9,6 +9,7 @@ import numpy as np
 
 from pyvpp import compile as compiling
 from pyvpp import dispatch as d
+from pyvpp.errors import OperatorError
 from pyvpp.node import FREE, HELD, TO_NODE, Kind, Node, NodeCounter
 from pyvpp.tables import TableInstance
 
@@ -176,7 +177,8 @@ class Graph:
     def instantiate(self, template: str, name: str, instance: int, nexts: Mapping[str, str] | None = None) -> int:
         """Adds a node made of a template under a name of its own; returns its index.
 
-        `nexts` says what stands for next names with placeholders. Raises GraphError.
+        `nexts` says what stands for next names with placeholders. Raises GraphError, and OperatorError when there are
+        as many nodes as there can be.
         """
         node = self.declared.get(template)
         if node is None or name in self._by_name:
@@ -187,7 +189,7 @@ class Graph:
             raise GraphError(f"node {name}: its next {unknown[0]} does not exist")
         index = self._free.pop() if self._free else len(self._nodes)
         if index >= len(self._engine.workers[0].rows):
-            raise GraphError(f"node {name}: the graph is full with {index} nodes")
+            raise OperatorError(f"node {name}: the graph is full with {index} nodes")
         graph_node = self._new(name, index, node, instance)
         graph_node.nexts = [self._by_name[target].index for target in targets]
         self._nodes[index] = self._by_name[name] = graph_node
@@ -196,14 +198,15 @@ class Graph:
         return index
 
     def remove(self, indices: Iterable[int]) -> None:
-        """Takes instances away; packets that wait for one are freed when its number is used no more by anyone."""
-        indices = list(indices)
-        if not indices:
+        """Takes instances away: no worker asks them, no packet waits for them, their numbers are free."""
+        gone = {index: self._nodes[index] for index in indices}
+        if not gone:
             return
         with self._engine.barrier():
             for worker in self._engine.workers:
-                for index in indices:
-                    worker.rows[index]["entry"] = 0
-        for index in indices:
-            del self._by_name[self._nodes.pop(index).name]
+                worker.forget(gone)
+        for index, graph_node in gone.items():
+            del self._by_name[graph_node.name], self._nodes[index]
             self._free.append(index)
+        if any(graph_node.node.kind is Kind.INPUT for graph_node in gone.values()):
+            self._engine.set_inputs()

@@ -15,7 +15,7 @@ import numpy as np
 
 from pyvpp.errors import OperatorError
 from pyvpp.node import TO_NODE
-from pyvpp.tables import COUNTER, Table, record_dtype
+from pyvpp.tables import COUNTER, interface_table, record_dtype
 
 if TYPE_CHECKING:
     from pyvpp.engine import Engine
@@ -43,13 +43,12 @@ INTERFACE = record_dtype(
     ]
 )
 
-MAX_INTERFACES = 1024
-INTERFACES = Table("interfaces", INTERFACE, MAX_INTERFACES)
-INTERFACE_RX = Table("interface_rx", COUNTER, MAX_INTERFACES, per_worker=True)
-INTERFACE_TX = Table("interface_tx", COUNTER, MAX_INTERFACES, per_worker=True)
-INTERFACE_DROPS = Table("interface_drops", np.uint64, MAX_INTERFACES, per_worker=True)
-INTERFACE_PUNTS = Table("interface_punts", np.uint64, MAX_INTERFACES, per_worker=True)
-INTERFACE_IP4 = Table("interface_ip4", np.uint64, MAX_INTERFACES, per_worker=True)
+INTERFACES = interface_table("interfaces", INTERFACE)
+INTERFACE_RX = interface_table("interface_rx", COUNTER, per_worker=True)
+INTERFACE_TX = interface_table("interface_tx", COUNTER, per_worker=True)
+INTERFACE_DROPS = interface_table("interface_drops", np.uint64, per_worker=True)
+INTERFACE_PUNTS = interface_table("interface_punts", np.uint64, per_worker=True)
+INTERFACE_IP4 = interface_table("interface_ip4", np.uint64, per_worker=True)
 TABLES = (INTERFACES, INTERFACE_RX, INTERFACE_TX, INTERFACE_DROPS, INTERFACE_PUNTS, INTERFACE_IP4)
 COUNTERS = tuple(table.name for table in TABLES[1:])
 
@@ -67,7 +66,8 @@ class Interface:
     nodes: list[int] = field(default_factory=list)
     device: Any = None
     on_delete: list[Callable[[], None]] = field(default_factory=list)
-    output: int = 0
+    output: int = 0  # index of its X-output
+    tx: int = 0  # and of the node that leads to
 
     @property
     def admin_up(self) -> bool:
@@ -135,32 +135,54 @@ class Interfaces:
         link_up: bool = True,
         output: str | None = None,
         tx: str | None = None,
+        tx_node: str | None = None,
         device: Any = None,
     ) -> Interface:
         """Makes an interface with nodes `<name>-output` (of template `output`) and `<name>-tx` (of template `tx`).
 
-        Raises OperatorError when the name is taken.
+        `tx_node` names a node that several interfaces share in place of the second. Raises OperatorError when the
+        name is taken or the graph is full; then nothing is changed.
         """
         if name in self._by_name:
             raise OperatorError(f"interface {name} exists already")
-        index = self._free.pop(0) if self._free else len(self._by_index)
-        for table in TABLES:
-            self._engine.tables[table.name].grow(index + 1)
-        self.clear_counters(index)
+        index = self._free[0] if self._free else len(self._by_index)
+        self._make_room(index)
         flags |= (ADMIN_UP if admin_up else 0) | (LINK_UP if link_up else 0)
         interface = Interface(index, name, kind, mac, mtu, flags, device=device)
-        self.array[index] = np.zeros((), INTERFACE)
-        graph = self._engine.graph
-        if tx:
-            interface.nodes.append(graph.instantiate(tx, f"{name}-tx", index))
-        if output:
-            interface.output = graph.instantiate(output, f"{name}-output", index, {"{interface}-tx": f"{name}-tx"})
-            interface.nodes.append(interface.output)
-            self.array["output_next"][index] = TO_NODE | interface.output
+        try:
+            self._add_nodes(interface, output, tx, tx_node)
+        except BaseException:
+            self._engine.graph.remove(interface.nodes)
+            raise
+        self._free[:1] = []
         self._by_index[index] = self._by_name[name] = interface
         self._write(interface)
         self._engine.events.fire("interface-created", interface)
         return interface
+
+    def _make_room(self, index: int) -> None:
+        """A row of zeros for the interface in every table that has one."""
+        tables = [table for table in self._engine.tables.values() if table.table.by_interface]
+        if any(index >= len(table) for table in tables):
+            with self._engine.barrier():
+                for table in tables:
+                    table.grow(index + 1)
+        for table in tables:
+            for array in table.arrays:
+                array[index] = np.zeros((), table.dtype)
+
+    def _add_nodes(self, interface: Interface, output: str | None, tx: str | None, tx_node: str | None) -> None:
+        graph, index, name = self._engine.graph, interface.sw_if_index, interface.name
+        if tx:
+            tx_node = f"{name}-tx"
+            interface.tx = graph.instantiate(tx, tx_node, index)
+            interface.nodes.append(interface.tx)
+        elif tx_node:
+            interface.tx = graph.index_of(tx_node)
+        if output:
+            interface.output = graph.instantiate(output, f"{name}-output", index, {"{interface}-tx": tx_node or ""})
+            interface.nodes.append(interface.output)
+            self.array["output_next"][index] = TO_NODE | interface.output
 
     def delete(self, interface: Interface) -> None:
         """Removes everything of the interface; its number is used again."""

@@ -76,8 +76,6 @@ class PacketGenerator:
         made: Interface = self._engine.interfaces.create(
             name, kind="pg", mac=address, flags=P2P if ip4 else 0, admin_up=False, output="interface-output", tx="pg-tx"
         )
-        self._engine.tables["pg_capture"].grow(made.sw_if_index + 1)
-        self._engine.tables["pg_capture"].array[made.sw_if_index] = 0
         return made
 
     # ---- streams ----------------------------------------------------------------------------------------------------

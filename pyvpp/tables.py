@@ -44,12 +44,24 @@ COUNTER = record_dtype([("packets", np.uint64), ("bytes", np.uint64)])
 
 @dataclass(frozen=True)
 class Table:
-    """Declares a table: its name (also the kernel parameter's), an element's dtype, how many there are at first."""
+    """Declares a table: its name (also the kernel parameter's), an element's dtype, how many there are at first.
+
+    One `by_interface` (see `interface_table`) grows with the interfaces, and a new interface's row is all zeros.
+    """
 
     name: str
     dtype: Any
     capacity: int
     per_worker: bool = False
+    by_interface: bool = False
+
+
+INTERFACES_AT_FIRST = 1024
+
+
+def interface_table(name: str, dtype: Any, *, per_worker: bool = False) -> Table:
+    """Declares a table by sw_if_index."""
+    return Table(name, dtype, INTERFACES_AT_FIRST, per_worker, by_interface=True)
 
 
 class TableInstance:

@@ -6,13 +6,14 @@ import os
 import select
 import threading
 import time
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 from pyvpp import dispatch as d
 from pyvpp.buffers import EMIT_PACKETS, Buffers
-from pyvpp.node import FRAME_SIZE
+from pyvpp.node import FRAME_SIZE, FREE
 from pyvpp.trace import TRACE, TRACE_RECORDS
 
 MAX_NODES = 8192
@@ -117,6 +118,15 @@ class Worker:
         self._set_data(self.event, d.WAKE)
         self.thread = threading.Thread(target=self.run, name=f"vpp_wk_{self.index}", daemon=True)
         self.thread.start()
+
+    def forget(self, nodes: Collection[int]) -> None:
+        """Leaves nodes out from now on, and frees what control code has sent to them. Called inside the barrier."""
+        for index in nodes:
+            self.rows[index]["entry"] = 0
+        for position in range(int(self.control[d.INJECT_HEAD]), int(self.control[d.INJECT_TAIL])):
+            at = 2 * (position & (d.RING - 1)) + 1
+            if int(self.inject_ring[at]) in nodes:
+                self.inject_ring[at] = FREE
 
     def wake(self) -> None:
         """Ends its sleep."""

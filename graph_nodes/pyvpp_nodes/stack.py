@@ -9,6 +9,7 @@ from typing import Any
 
 from pyvpp.interface import Interface
 from pyvpp.node import TO_NODE
+from pyvpp_nodes.ethernet.tables import follow_interfaces
 from pyvpp_nodes.fib.entry import Source, attached, attached_nexthop
 from pyvpp_nodes.fib.stack import create
 from pyvpp_nodes.ip4.tables import PROTOCOLS
@@ -26,6 +27,7 @@ def start_stack(engine: Any) -> None:
     engine.stack.fib4, engine.stack.neighbors, engine.stack.adjacencies = fib.fib4, fib.neighbors, fib.adjacencies
     fib.neighbors.probe = lambda sw_if_index, address: send_arp_request(engine, sw_if_index, address)
     engine.every_second(fib.tick)
+    follow_interfaces(engine)
     protocols = engine.tables["ip4_local_protocols"].array
     for protocol in (socket.IPPROTO_ICMP, socket.IPPROTO_UDP):
         protocols[protocol] = TO_NODE | engine.graph.index_of(PROTOCOLS[protocol])

@@ -19,9 +19,8 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pyvpp.interface import MAX_INTERFACES
 from pyvpp.linux import netns
-from pyvpp.tables import Table, record_dtype
+from pyvpp.tables import interface_table, record_dtype
 
 RX_SLOT_BYTES = 69632  # 17 pages: 64 KiB, headers, TPACKET_V2's own header
 TX_SLOT_BYTES = 4096
@@ -60,7 +59,7 @@ AF_PACKET_RING = record_dtype(
 )
 ROW_BYTES = AF_PACKET_RING.itemsize
 TX_LOCK = dict(AF_PACKET_RING.fields or {})["tx_lock"][1]
-AF_PACKET_RINGS = Table("af_packet_rings", dtype=AF_PACKET_RING, capacity=MAX_INTERFACES)  # row: sw_if_index
+AF_PACKET_RINGS = interface_table("af_packet_rings", AF_PACKET_RING)
 
 _SOL_PACKET = 263
 _ADD_MEMBERSHIP = 1

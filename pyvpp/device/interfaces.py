@@ -44,7 +44,6 @@ def add_host_interface(
         flags=UPLINK if uplink else 0, admin_up=admin_up, output="interface-output", tx="af-packet-tx", device=device,
     )  # fmt: skip
     rings = engine.tables["af_packet_rings"]
-    rings.grow(interface.sw_if_index + 1)
     device.attach(engine.buffers.heap, rings.array[interface.sw_if_index])
     offset = int(rings.array[interface.sw_if_index]["rx"])
 
@@ -75,7 +74,6 @@ def add_tap_interface(
         admin_up=admin_up, output="interface-output", tx="tap-tx", device=tap,
     )  # fmt: skip
     taps = engine.tables["taps"]
-    taps.grow(interface.sw_if_index + 1)
     tap.attach(taps.array[interface.sw_if_index], engine.workers[0].epoll.fileno())  # where add_input puts it
 
     def close() -> None:

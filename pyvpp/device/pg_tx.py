@@ -12,10 +12,10 @@ from numba import uint64
 
 from pyvpp.jit import jit
 from pyvpp.node import FREE, NodeCounter, Severity, node
-from pyvpp.tables import Table
+from pyvpp.tables import interface_table
 from pyvpp.typing import I64, U16, U32, U64, Records
 
-PG_CAPTURE = Table("pg_capture", np.int64, 1024)  # by sw_if_index: packets that are still wanted, -1 for all
+PG_CAPTURE = interface_table("pg_capture", np.int64)  # packets that are still wanted, -1 for all
 
 
 class Next(IntEnum):

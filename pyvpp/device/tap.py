@@ -26,9 +26,8 @@ from ipaddress import IPv4Address, IPv4Interface
 from typing import Any, TypeVar
 
 from pyvpp.errors import OperatorError
-from pyvpp.interface import MAX_INTERFACES
 from pyvpp.linux import netns, tap_link
-from pyvpp.tables import Table, record_dtype
+from pyvpp.tables import interface_table, record_dtype
 
 T = TypeVar("T")
 
@@ -43,7 +42,7 @@ TAP = record_dtype(
     ]
 )
 assert TAP.itemsize == 16
-TAPS = Table("taps", dtype=TAP, capacity=MAX_INTERFACES)  # row: sw_if_index
+TAPS = interface_table("taps", TAP)
 
 _TUNSETIFF = 0x400454CA
 _TUNSETPERSIST = 0x400454CB

@@ -3,8 +3,7 @@
 
 import numpy as np
 
-from pyvpp.interface import MAX_INTERFACES
-from pyvpp.tables import Table, record_dtype
+from pyvpp.tables import Table, interface_table, record_dtype
 
 PROXY_RANGE = record_dtype(
     [
@@ -15,6 +14,4 @@ PROXY_RANGE = record_dtype(
     ]  # `used` written last, cleared first
 )
 ARP_PROXY = Table("arp_proxy", dtype=PROXY_RANGE, capacity=16)
-ARP_PROXY_INTERFACES = Table(
-    "arp_proxy_interfaces", dtype=np.dtype(np.uint32), capacity=MAX_INTERFACES
-)  # by sw_if_index: 1 is on
+ARP_PROXY_INTERFACES = interface_table("arp_proxy_interfaces", np.dtype(np.uint32))  # 1: it answers

@@ -5,19 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from pyvpp.interface import MAX_INTERFACES
 from pyvpp.node import TO_NODE
-from pyvpp.tables import Table
+from pyvpp.tables import interface_table
 
-INTERFACE_TX_NEXT = Table("interface_tx_next", dtype=np.dtype(np.uint16), capacity=MAX_INTERFACES)  # TO_NODE | X-tx
+INTERFACE_TX_NEXT = interface_table("interface_tx_next", np.dtype(np.uint16))  # TO_NODE | X-tx; 0: there is none
 
 
 def follow_interfaces(engine: Any) -> None:
-    """Keep `interface_tx_next` in step with the interfaces there will be; for those who set up the stack."""
+    """Keeps `interface_tx_next` in step with the interfaces there will be."""
 
-    def created(interface: Any) -> None:
-        table = engine.tables[INTERFACE_TX_NEXT.name]
-        table.grow(interface.sw_if_index + 1)
-        table.array[interface.sw_if_index] = TO_NODE | interface.nodes[0] if interface.nodes else 0
+    def set_next(interface: Any, tx: int) -> None:
+        engine.tables[INTERFACE_TX_NEXT.name].array[interface.sw_if_index] = TO_NODE | tx if tx else 0
 
-    engine.events.on("interface-created", created)
+    engine.events.on("interface-created", lambda interface: set_next(interface, interface.tx))
+    engine.events.on("interface-deleted", lambda interface: set_next(interface, 0))

@@ -381,8 +381,6 @@ class Fib4:
         """What nodes use as source where nothing says more."""
         if self._first_address is None:
             return
-        if sw_if_index >= len(self._first_address.array):
-            self._first_address.grow(max(sw_if_index + 1, 2 * len(self._first_address.array)))
         have = self.addresses.get(sw_if_index)
         self._first_address.array[sw_if_index] = have[0][0] if have else 0
 

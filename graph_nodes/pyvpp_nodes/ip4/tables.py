@@ -3,8 +3,7 @@
 
 import numpy as np
 
-from pyvpp.interface import MAX_INTERFACES
-from pyvpp.tables import COUNTER, Table
+from pyvpp.tables import COUNTER, Table, interface_table
 
 U16, U32, U64 = (np.dtype(t) for t in (np.uint16, np.uint32, np.uint64))
 
@@ -13,7 +12,7 @@ PROTOCOLS = {1: "ip4-icmp-input", 4: "ipip4-input", 17: "ip4-udp-lookup"}
 
 IP4_LOCAL_PROTOCOLS = Table("ip4_local_protocols", dtype=U16, capacity=256)  # by IP protocol
 UDP_PORTS = Table("udp_ports", dtype=U16, capacity=65536)  # by port
-IP4_INTERFACE_ADDRESS = Table("ip4_interface_address", dtype=U32, capacity=MAX_INTERFACES)  # by sw_if_index; 0: none
+IP4_INTERFACE_ADDRESS = interface_table("ip4_interface_address", U32)  # 0: it has none
 PUNT_TX = Table("punt_tx", dtype=U32, capacity=1)  # sw_if_index of the host's TAP, 0: there is none
 ROUTE_COUNTERS = Table("route_counters", dtype=COUNTER, capacity=1024, per_worker=True)  # by load balance
 

@@ -4,7 +4,7 @@ back."""
 
 import numpy as np
 
-from pyvpp.tables import Table, record_dtype
+from pyvpp.tables import Table, interface_table, record_dtype
 from pyvpp_nodes.ipip.tunnel_table import WORDS
 
 IN_USE, L3 = 1, 2
@@ -23,5 +23,5 @@ VXLAN_TUNNEL = record_dtype(
 )
 assert VXLAN_TUNNEL.itemsize == 32
 
-VXLAN_TUNNELS = Table("vxlan_tunnels", dtype=VXLAN_TUNNEL, capacity=64)  # by sw_if_index
+VXLAN_TUNNELS = interface_table("vxlan_tunnels", VXLAN_TUNNEL)
 VXLAN_KEYS = Table("vxlan_keys", dtype=np.dtype(np.uint32), capacity=WORDS * 64)

@@ -110,7 +110,6 @@ class VxlanTunnels:
             raise OperatorError(f"decap-next {node}: next node not found") from None
         interface = self._interface(instance, l3)
         sw_if_index = interface.sw_if_index
-        self._table.grow(sw_if_index + 1)
         row = self._table.array[sw_if_index : sw_if_index + 1]
         row["source"], row["destination"], row["vni"] = int(source), int(destination), vni
         row["destination_port"], row["decap_next"] = destination_port, TO_NODE | decap_index
@@ -151,15 +150,9 @@ class VxlanTunnels:
         name = engine.interfaces.free_name("vxlan_tunnel", instance)
         mac = bytes(6) if l3 else b"\x02\xfe" + os.urandom(4)
         interface: Interface = engine.interfaces.create(
-            name, "vxlan", mac=mac, mtu=WITHOUT_ROUTE - MTU_OVERHEAD, flags=P2P if l3 else 0, admin_up=False
-        )
-        index = interface.sw_if_index
-        output = engine.graph.instantiate(
-            "interface-output", f"{name}-output", index, {"{interface}-tx": "vxlan4-encap"}
-        )
-        interface.output = output
-        interface.nodes.append(output)
-        engine.tables["interfaces"].array["output_next"][index] = TO_NODE | output
+            name, "vxlan", mac=mac, mtu=WITHOUT_ROUTE - MTU_OVERHEAD, flags=P2P if l3 else 0, admin_up=False,
+            output="interface-output", tx_node="vxlan4-encap",
+        )  # fmt: skip
         return interface
 
     def _stack(self, sw_if_index: int, follower: Follower) -> None:

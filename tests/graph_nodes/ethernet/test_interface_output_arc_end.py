@@ -28,6 +28,9 @@ def test_the_table_follows_the_interfaces():
     handlers = {}
     engine = SimpleNamespace(tables=Tables([INTERFACE_TX_NEXT]), events=SimpleNamespace(on=handlers.__setitem__))
     follow_interfaces(engine)
-    handlers["interface-created"](SimpleNamespace(sw_if_index=3, nodes=[70, 71]))
-    handlers["interface-created"](SimpleNamespace(sw_if_index=0, nodes=[]))
+    ethernet, without_nodes = SimpleNamespace(sw_if_index=3, tx=70), SimpleNamespace(sw_if_index=0, tx=0)
+    handlers["interface-created"](ethernet)
+    handlers["interface-created"](without_nodes)
     assert engine.tables["interface_tx_next"].array[:4].tolist() == [0, 0, 0, TO_NODE | 70]
+    handlers["interface-deleted"](ethernet)
+    assert engine.tables["interface_tx_next"].array[:4].tolist() == [0, 0, 0, 0]

@@ -61,7 +61,7 @@ def plain_tables(capacity: int | None = None) -> dict[str, PlainTable]:
         for table in TABLES
     }
     made["route_counters"] = PlainTable(COUNTER, 16, True)
-    made["ip4_interface_address"] = PlainTable(np.dtype(np.uint32), 4, False)
+    made["ip4_interface_address"] = PlainTable(np.dtype(np.uint32), 16, False)
     return made
 
 
