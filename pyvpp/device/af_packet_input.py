@@ -2,21 +2,22 @@
 """af-packet-input: take packets from the receive ring of a Linux interface.
 
 Each packet is copied into a small buffer, or into a large one when it does not fit, and its slot goes back to the
-operating system at once. The VLAN tag, which Linux keeps beside the packet, is put back in its place. Whatever is
-left to do on the packet (a checksum, a segmentation) is noted in its metadata.
+operating system at once. One that does not fit the slot is fetched from the socket's queue by a system call; the two
+are in the same order. The VLAN tag, which Linux keeps beside the packet, is put back in its place. Whatever is left to
+do on the packet (a checksum, a segmentation) is noted in its metadata.
 
 Packets of an uplink go to uplink-input, all others to ethernet-input. A packet is lost, and counted, when Linux cut
-it, when no buffer is free, and when the interface is down.
+it since the socket's queue was full, when no buffer is free, and when the interface is down.
 """
 
 from enum import IntEnum
 
 from numba import uint64
 
-from pyvpp.buffers import CSUM_PARTIAL, HEADROOM, L2_VALID, LARGE_ROOM, NO_BUFFER, slot_start
+from pyvpp.buffers import HEADROOM, L2_VALID, LARGE_ROOM, NO_BUFFER, give_back, slot_start
 from pyvpp.device import af_packet, vnet
-from pyvpp.device.receive import set_received, take_for
-from pyvpp.device.syscalls import acquire32, release32, take_socket_error
+from pyvpp.device.receive import SEGMENTS_AT_ONCE, segments_of, set_received, take_for
+from pyvpp.device.syscalls import acquire32, address_of, receive, release32, take_socket_error
 from pyvpp.device.vnet import read_vnet
 from pyvpp.interface import ADMIN_UP, UPLINK
 from pyvpp.jit import inline, jit
@@ -43,36 +44,77 @@ class Counter(NodeCounter):
 
 
 @inline
-def slot_to_buffer(heap: U8, slot: int, m: Record, sw_if_index: int, start: int) -> None:
-    """Copies the packet of a slot to `start`, its VLAN tag put back, and sets its metadata."""
-    mac = slot + le16(heap, slot + af_packet.MAC)
-    n = le32(heap, slot + af_packet.CAPTURED)
+def put_tag(heap: U8, slot: int, m: Record) -> None:
+    """Puts the VLAN tag, which Linux keeps in the slot's header, back behind the MAC addresses."""
     status = le32(heap, slot + af_packet.STATUS)
-    tag = TAG if status & af_packet.STATUS_VLAN_VALID else 0
-    set_received(m, sw_if_index, start, n + tag, L2_VALID)
-    read_vnet(heap, mac - vnet.BYTES, m)
-    if not tag:
-        copy(heap, start, mac, n)
+    if not status & af_packet.STATUS_VLAN_VALID:
         return
     tpid = le16(heap, slot + af_packet.VLAN_TPID) if status & af_packet.STATUS_VLAN_TPID_VALID else TPID_8021Q
-    copy(heap, start, mac, MAC_ADDRESSES)
+    start = int(m.cur) - TAG
+    copy(heap, start, int(m.cur), MAC_ADDRESSES)
     put_be16(heap, start + MAC_ADDRESSES, tpid)
     put_be16(heap, start + MAC_ADDRESSES + 2, le16(heap, slot + af_packet.VLAN_TCI))
-    copy(heap, start + MAC_ADDRESSES + TAG, mac + MAC_ADDRESSES, n - MAC_ADDRESSES)
-    if int(m.flags) & CSUM_PARTIAL:
-        m.csum_start = int(m.csum_start) + TAG
+    m.cur = start
+    m.l2 = start
+    m.l3 = start
+    m.l4 = start
+    m.len = int(m.len) + TAG
 
 
 @inline
-def take_for_slot(heap: U8, slot: int, pool: U32, counters: U64) -> int:
-    """A buffer for the packet of a slot, or NO_BUFFER, counted."""
+def slot_to_buffer(heap: U8, slot: int, m: Record, sw_if_index: int, start: int) -> None:
+    """Copies the packet of a slot to `start` and sets its metadata."""
+    mac = slot + le16(heap, slot + af_packet.MAC)
     n = le32(heap, slot + af_packet.CAPTURED)
-    if n != le32(heap, slot + af_packet.LENGTH) or n < MAC_ADDRESSES or n + TAG > LARGE_ROOM:
+    set_received(m, sw_if_index, start, n, L2_VALID)
+    read_vnet(heap, mac - vnet.BYTES, m)
+    copy(heap, start, mac, n)
+    put_tag(heap, slot, m)
+
+
+@inline
+def is_queued(heap: U8, slot: int) -> bool:
+    return bool(le32(heap, slot + af_packet.STATUS) & af_packet.STATUS_COPY)
+
+
+@inline
+def queue_to_buffer(heap: U8, slot: int, fd: int, m: Record, sw_if_index: int, start: int) -> bool:
+    """Fetches the packet that the slot has only the beginning of to `start`; False when it does not come."""
+    n = le32(heap, slot + af_packet.LENGTH)
+    if receive(fd, address_of(heap, start - vnet.BYTES), n + vnet.BYTES) != n + vnet.BYTES:
+        return False
+    set_received(m, sw_if_index, start, n, L2_VALID)
+    read_vnet(heap, start - vnet.BYTES, m)
+    put_tag(heap, slot, m)
+    return True
+
+
+@inline
+def forget(heap: U8, slot: int, fd: int) -> None:
+    """Nobody wants the packet of a slot; left in the queue it would be taken for the next slot's."""
+    if is_queued(heap, slot):
+        receive(fd, 0, 0)
+
+
+@inline
+def take_packet(heap: U8, meta: Records, slot: int, fd: int, pool: U32, sw_if_index: int, counters: U64) -> int:
+    """The packet of a slot in a buffer, or NO_BUFFER: it is lost, and counted."""
+    n = le32(heap, slot + af_packet.LENGTH)
+    whole = n == le32(heap, slot + af_packet.CAPTURED)
+    if not (whole or is_queued(heap, slot)) or n < MAC_ADDRESSES or n + TAG > LARGE_ROOM:
         counters[Counter.TRUNCATED] += uint64(1)
+        forget(heap, slot, fd)
         return NO_BUFFER
     b = take_for(pool, n + TAG)
     if b == NO_BUFFER:
         counters[Counter.NO_BUFFERS] += uint64(1)
+        forget(heap, slot, fd)
+    elif whole:
+        slot_to_buffer(heap, slot, meta[b], sw_if_index, slot_start(b) + HEADROOM)
+    elif not queue_to_buffer(heap, slot, fd, meta[b], sw_if_index, slot_start(b) + HEADROOM):
+        counters[Counter.TRUNCATED] += uint64(1)
+        give_back(pool, b)
+        return NO_BUFFER
     return b
 
 
@@ -110,8 +152,11 @@ def af_packet_input(
     next_node = Next.UPLINK.value if flags & UPLINK else Next.ETHERNET.value
     received = interface_rx[instance]
     produced = 0
+    segments = 0
     for i in range(min(len(frame), int(ring.rx_slots))):
         slot = int(ring.rx) + int(ring.rx_next) * int(ring.rx_slot_bytes)
+        if segments >= SEGMENTS_AT_ONCE:
+            break
         if not acquire32(heap, slot) & af_packet.STATUS_USER:
             if i == 0:
                 look_for_error(ring, counters)
@@ -119,16 +164,17 @@ def af_packet_input(
         if flags & ADMIN_UP:
             received.packets += uint64(1)
             received.bytes += uint64(le32(heap, slot + af_packet.LENGTH))
-            b = take_for_slot(heap, slot, pool, counters)
+            b = take_packet(heap, meta, slot, int(ring.fd), pool, instance, counters)
             if b == NO_BUFFER:
                 interface_drops[instance] += uint64(1)
             else:
-                slot_to_buffer(heap, slot, meta[b], instance, slot_start(b) + HEADROOM)
+                segments += segments_of(meta[b])
                 frame[produced] = b
                 nexts[produced] = next_node
                 produced += 1
         else:
             counters[Counter.ADMIN_DOWN] += uint64(1)
+            forget(heap, slot, int(ring.fd))
         release32(heap, slot, af_packet.STATUS_KERNEL)
         ring.rx_next = (int(ring.rx_next) + 1) % int(ring.rx_slots)
     return produced

@@ -6,7 +6,7 @@ the operating system take them all. A larger one, which with an ordinary MTU is 
 its buffer, after those that came before it.
 
 A packet longer than the MTU and nobody's to segment is lost, and counted, as is one that finds the ring full twice
-and one that the operating system does not take.
+and one that the operating system does not take: nothing waits in the ring.
 """
 
 from numba import uint64
@@ -15,7 +15,7 @@ from pyvpp.device import af_packet, vnet
 from pyvpp.device.syscalls import MSG_DONTWAIT, acquire32, address_of, lock, release32, send, unlock
 from pyvpp.device.vnet import write_vnet
 from pyvpp.jit import inline, jit
-from pyvpp.node import FREE, NodeCounter, Severity, node
+from pyvpp.node import FREE, NodeCounter, node
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import copy, put_le32
 
@@ -30,17 +30,37 @@ class Counter(NodeCounter):
     RING_FULL = 0, "tx ring full"
     OVERSIZED = 1, "packet longer than the mtu"
     SEND_FAILED = 2, "send failed"
-    KICK_FAILED = 3, "ring not taken at once", Severity.INFO
 
 
 @inline
-def kick(ring: Record, counters: U64) -> None:
-    """Makes the operating system take what is marked in the ring; what it leaves, it takes the next time.
+def before(ring: Record, n: int) -> int:
+    """The slot that many places before the next one."""
+    return (int(ring.tx_next) + int(ring.tx_slots) - n) % int(ring.tx_slots)
 
-    A first failure may be an old error of the socket, told once: that the interface has been down.
+
+@inline
+def is_marked(heap: U8, ring: Record, position: int) -> bool:
+    slot = int(ring.tx) + position * int(ring.tx_slot_bytes)
+    return acquire32(heap, slot) == af_packet.STATUS_SEND_REQUEST
+
+
+@inline
+def kick(heap: U8, ring: Record, marked: int) -> int:
+    """Makes the operating system take the `marked` slots; answers how many it did not, whose packets are lost.
+
+    A first failure may be an old error of the socket, told once: that the interface has been down. What would stay in
+    the ring would leave with the next packet, and there may be none: TCP waits for the answer to what is in there.
     """
-    if send(int(ring.fd), 0, 0, MSG_DONTWAIT) < 0 and send(int(ring.fd), 0, 0, MSG_DONTWAIT) < 0:
-        counters[Counter.KICK_FAILED] += uint64(1)
+    for _ in range(2):
+        send(int(ring.fd), 0, 0, MSG_DONTWAIT)
+        if not is_marked(heap, ring, before(ring, 1)):
+            return 0
+    lost = 0
+    while lost < marked and is_marked(heap, ring, before(ring, 1)):
+        ring.tx_next = before(ring, 1)
+        release32(heap, int(ring.tx) + int(ring.tx_next) * int(ring.tx_slot_bytes), af_packet.STATUS_AVAILABLE)
+        lost += 1
+    return lost
 
 
 @inline
@@ -87,6 +107,7 @@ def af_packet_tx(
     longest = int(interfaces[instance].mtu) + ETHERNET_AND_TAG
     room = int(ring.tx_slot_bytes) - af_packet.TX_DATA - vnet.BYTES
     marked = 0
+    lost = 0
     lock(af_packet_rings, instance * af_packet.ROW_BYTES + af_packet.TX_LOCK)
     for i, b in enumerate(frame):
         m = meta[b]
@@ -95,18 +116,16 @@ def af_packet_tx(
         error = -1
         if n > longest and m.gso_type == 0:
             error = Counter.OVERSIZED.value
-        elif n > room:
-            if marked:
-                kick(ring, counters)
-                marked = 0
-            if not send_from_buffer(heap, ring, m):
-                error = Counter.SEND_FAILED.value
-        elif buffer_to_slot(heap, ring, m):
+        elif n <= room and buffer_to_slot(heap, ring, m):
             marked += 1
         else:
-            kick(ring, counters)
-            marked = 0
-            if buffer_to_slot(heap, ring, m):
+            if marked:
+                lost += kick(heap, ring, marked)
+                marked = 0
+            if n > room:
+                if not send_from_buffer(heap, ring, m):
+                    error = Counter.SEND_FAILED.value
+            elif buffer_to_slot(heap, ring, m):
                 marked = 1
             else:
                 error = Counter.RING_FULL.value
@@ -115,5 +134,7 @@ def af_packet_tx(
             interface_drops[instance] += uint64(1)
             m.error = error_base + error
     if marked:
-        kick(ring, counters)
+        lost += kick(heap, ring, marked)
+    counters[Counter.SEND_FAILED] += uint64(lost)
+    interface_drops[instance] += uint64(lost)
     unlock(af_packet_rings, instance * af_packet.ROW_BYTES + af_packet.TX_LOCK)

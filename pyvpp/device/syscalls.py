@@ -23,8 +23,11 @@ from pyvpp.typing import U8, Records
 
 EAGAIN = 11
 EIO = 5
+EINVAL = 22
 EBADFD = 77
+ENETDOWN = 100
 ENOBUFS = 105
+MSG_PEEK = 0x2
 MSG_DONTWAIT = 0x40
 EPOLL_CTL_DEL = 2
 
@@ -170,12 +173,24 @@ def send(fd: int, address: int, n: int, flags: int) -> int:
 
 
 @inline
+def receive(fd: int, address: int, n: int) -> int:
+    """recv(2) of what is there. No room for a packet socket's virtio_net_hdr is EINVAL, but the packet is gone."""
+    result = _recv(int32(fd), int64(address), uint64(n), int32(MSG_DONTWAIT))
+    if result < 0 and _errno() == ENETDOWN:  # an old error of the socket, told once, before any packet
+        result = _recv(int32(fd), int64(address), uint64(n), int32(MSG_DONTWAIT))
+    return result if result >= 0 else -_errno()
+
+
+@inline
 def take_socket_error(fd: int) -> int:
-    """Zero, or minus the error that waits on a socket. It is forgotten by this; until then every poll returns."""
-    if _recv(int32(fd), int64(0), uint64(0), int32(MSG_DONTWAIT)) >= 0:
+    """Zero, or minus the error that waits on a socket. It is forgotten by this; until then every poll returns.
+
+    A packet that waits stays where it is (and has no room in no bytes: EINVAL).
+    """
+    if _recv(int32(fd), int64(0), uint64(0), int32(MSG_DONTWAIT | MSG_PEEK)) >= 0:
         return 0
     error = _errno()
-    return 0 if error == EAGAIN else -error
+    return 0 if error in (EAGAIN, EINVAL) else -error
 
 
 @inline

@@ -26,7 +26,7 @@ from pyvpp.buffers import (
     take_small,
 )
 from pyvpp.device import vnet
-from pyvpp.device.receive import set_received
+from pyvpp.device.receive import SEGMENTS_AT_ONCE, segments_of, set_received
 from pyvpp.device.syscalls import EAGAIN, EBADFD, address_of, epoll_forget, read
 from pyvpp.device.vnet import read_vnet
 from pyvpp.interface import ADMIN_UP, HOST
@@ -113,8 +113,11 @@ def tap_input(
     layer3 = int(tap.layer3)
     received = interface_rx[instance]
     produced = 0
+    segments = 0
     large = NO_BUFFER
     for _ in range(len(frame) if tap.open else 0):
+        if segments >= SEGMENTS_AT_ONCE:
+            break
         if large == NO_BUFFER:
             large = take_large(pool)
             if large == NO_BUFFER:
@@ -139,6 +142,7 @@ def tap_input(
         if next_node == Next.DROP:
             counters[Counter.UNSUPPORTED_VERSION] += uint64(1)
             meta[b].error = error_base + Counter.UNSUPPORTED_VERSION
+        segments += segments_of(meta[b])
         frame[produced] = b
         nexts[produced] = next_node
         produced += 1

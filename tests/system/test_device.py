@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
 import select
 import socket
@@ -18,6 +20,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
+from scapy.packet import Raw
 
 from pyvpp.buffers import (
     CSUM_PARTIAL,
@@ -35,6 +40,7 @@ from pyvpp.buffers import (
 )
 from pyvpp.device import af_packet, af_packet_input, af_packet_tx, tap, tap_input, tap_tx
 from pyvpp.device.af_packet import AfPacket
+from pyvpp.device.syscalls import take_socket_error
 from pyvpp.device.tap import Tap, open_pod_tun
 from pyvpp.interface import ADMIN_UP, HOST, INTERFACE, UPLINK
 from pyvpp.jit import jit
@@ -415,6 +421,98 @@ def test_gso_datagrams_keep_their_size(pair: Namespaces, uplink: tuple[Rig, AfPa
     assert (packet.gso_type, packet.gso_size, len(packet.data)) == (5, 1400, 42 + 14000)
 
 
+def large(n: int, seed: int = 0, ethertype: bytes = b"\x08\x00") -> bytes:
+    """A TCP packet of n bytes with the state of one that is to be segmented (virtio_net_hdr in front)."""
+    ip = 12 + len(ethertype)
+    frame = bytearray(ethernet(n, seed, ethertype))
+    frame[ip : ip + 2] = b"\x45\x00"
+    frame[ip + 9] = 6
+    frame[ip + 32] = 0x50
+    return struct.pack("<BBHHHH", 1, 1, ip + 40, 1400, ip + 20, 16) + frame
+
+
+PLAIN = bytes(10)  # virtio_net_hdr of a packet that nothing is left to do on
+
+
+@pytest.fixture
+def vnet_peer(pair: Namespaces) -> Iterator[socket.socket]:
+    with pair.raw() as peer:
+        peer.setsockopt(263, 15, 1)  # PACKET_VNET_HDR
+        yield peer
+
+
+def test_packets_larger_than_a_slot_keep_their_place(vnet_peer: socket.socket, uplink: tuple[Rig, AfPacket]) -> None:
+    rig, device = uplink
+    sent = [
+        large(65000, 1), PLAIN + ethernet(60), PLAIN + ethernet(1514), large(1983, 2), large(1982, 3), large(1900, 4),
+        large(9000, 5, bytes.fromhex("8100a0640800")), PLAIN + ethernet(61), large(3000, 6),
+    ]  # fmt: skip
+    for frame in sent:
+        vnet_peer.send(frame)
+    received = rig.receive(at_least=len(sent))
+    assert [r.data for r in received] == [frame[10:] for frame in sent]
+    assert [(r.gso_type, r.gso_size, r.csum_start) for r in received] == [
+        (frame[1], int.from_bytes(frame[4:6], "little"), int.from_bytes(frame[6:8], "little")) for frame in sent
+    ]
+    assert not rig.counters.any() and device.statistics().drops == 0
+
+
+@pytest.mark.parametrize("reason", ["interface", "buffers"])
+def test_a_large_packet_nobody_takes_is_not_taken_for_the_next(
+    vnet_peer: socket.socket, uplink: tuple[Rig, AfPacket], reason: str
+) -> None:
+    rig, _ = uplink
+    held = rig.take_all() if reason == "buffers" else []
+    rig.interfaces[SW_IF_INDEX]["flags"] = 0 if reason == "interface" else ADMIN_UP
+    for seed in range(3):
+        vnet_peer.send(large(9000, seed))
+    counter = af_packet_input.Counter.NO_BUFFERS if reason == "buffers" else af_packet_input.Counter.ADMIN_DOWN
+    assert rig.receive(wait=0.2) == []
+    assert rig.counters[counter] == 3
+    rig.give_back(*held)
+    rig.interfaces[SW_IF_INDEX]["flags"] = ADMIN_UP
+    vnet_peer.send(large(9000, 7))
+    assert [r.data for r in rig.receive()] == [large(9000, 7)[10:]]
+
+
+def test_a_full_queue_cuts_large_packets(vnet_peer: socket.socket, uplink: tuple[Rig, AfPacket]) -> None:
+    """Small ones find room in the ring; what was cut is lost and counted, the rest stays in step."""
+    rig, device = uplink
+    device._rings.setsockopt(socket.SOL_SOCKET, 33, 1)  # SO_RCVBUFFORCE: the least there is
+    for frame in (large(60000, 1), large(9000, 2), PLAIN + ethernet(60), large(9000, 3)):
+        vnet_peer.send(frame)
+    assert [r.data for r in rig.receive(at_least=2)] == [large(60000, 1)[10:], ethernet(60)]
+    assert rig.counters[af_packet_input.Counter.TRUNCATED] == rig.drops[SW_IF_INDEX] == 2
+    vnet_peer.send(large(9000, 4))
+    assert [r.data for r in rig.receive()] == [large(9000, 4)[10:]]
+
+
+def test_an_error_of_the_socket_is_no_packet(
+    pair: Namespaces, vnet_peer: socket.socket, uplink: tuple[Rig, AfPacket]
+) -> None:
+    """An interface that went down leaves an error, which the next call on the socket gets instead of a packet."""
+    rig, device = uplink
+    for seed in (1, 2):
+        vnet_peer.send(large(9000, seed))
+    pair.sh("NEAR link set veth0 down && NEAR link set veth0 up")
+    assert [r.data for r in rig.receive(at_least=2)] == [large(9000, seed)[10:] for seed in (1, 2)]
+    vnet_peer.send(large(9000, 3))
+    assert select.select(device.poll_fds(), [], [], 2)[0]
+    assert take_socket_error(device.poll_fds()[0]) == 0
+    assert [r.data for r in rig.receive()] == [large(9000, 3)[10:]]
+
+
+def test_large_packets_leave_the_other_inputs_their_turn(
+    vnet_peer: socket.socket, uplink: tuple[Rig, AfPacket]
+) -> None:
+    """A round ends when what was taken comes to 256 packets on the wire."""
+    rig, _ = uplink
+    sent = [large(64000, seed) for seed in range(12)]  # 46 segments each
+    for frame in sent:
+        vnet_peer.send(frame)
+    assert [len(rig.receive_once()) for _ in range(3)] == [6, 6, 0]
+
+
 # --- two uplinks as a wire: TCP with 64 KiB packets through our buffers
 
 
@@ -604,21 +702,51 @@ def test_longer_than_the_mtu(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> 
     assert rig.drops[SW_IF_INDEX] == 2
 
 
-def test_a_full_transmit_ring(pair: Namespaces) -> None:
-    """With the interface down Linux takes nothing from the ring; up again, what waited leaves."""
+def test_what_linux_does_not_take_does_not_wait_in_the_ring(pair: Namespaces) -> None:
+    """It would leave with the next packet, late, and there may be no next one."""
     rig, device = Rig(), AfPacket("veth0", pair.near, rx_slots=16, tx_slots=16)
     rig.attach(device)
-    pair.sh("NEAR link set veth0 down")
-    rig.transmit(*[ethernet(100, seed=i) for i in range(20)])
-    assert rig.counters[af_packet_tx.Counter.RING_FULL] == 4
-    assert rig.drops[SW_IF_INDEX] == 4
-    pair.sh("NEAR link set veth0 up")
     with pair.raw() as peer:
-        rig.transmit(ethernet(61))
-        waited = [peer.recv(2000) for _ in range(17)]
-    assert waited == [ethernet(100, seed=i) for i in range(16)] + [ethernet(61)]
+        for k in range(3):
+            pair.sh("NEAR link set veth0 down")
+            rig.transmit(*[ethernet(100, seed=i) for i in range(20)])
+            assert rig.counters[af_packet_tx.Counter.SEND_FAILED] == 20 * (k + 1)
+            assert rig.drops[SW_IF_INDEX] == 20 * (k + 1)
+            pair.sh("NEAR link set veth0 up")
+            sent = [ethernet(61 + i) for i in range(1 + 9 * k)]
+            rig.transmit(*sent)
+            peer.settimeout(2)
+            assert [peer.recv(2000) for _ in sent] == sent
+        peer.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            peer.recv(2000)
     rig.done()
     device.close()
+
+
+def switch_offload(command: int, name: str, on: bool) -> None:
+    """ethtool -K, by ioctl: 0x1f is TCP segmentation."""
+    value = ctypes.create_string_buffer(struct.pack("II", command, on))
+    with socket.socket() as any_socket:
+        fcntl.ioctl(any_socket, 0x8946, struct.pack("16sQ16x", name.encode(), ctypes.addressof(value)))
+
+
+def test_a_nic_that_segments_nothing(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
+    """Then Linux does it, in order with the packets around."""
+    rig, _ = uplink
+    netns.run_in(pair.near, lambda: switch_offload(0x1F, "veth0", on=False))
+    payload = ethernet(14 + 14000)[14:]
+    large = Ether(dst="02:00:00:00:00:02") / IP(src="10.99.0.1", dst="10.99.0.9") / TCP(seq=1) / Raw(payload)
+    short = bytes(large)[: 54 + 2000]
+    packets = [Received(data, 0, CSUM_PARTIAL, 1, 1400, 34, 16) for data in (bytes(large), short)]
+    with pair.raw() as peer:
+        rig.transmit(ethernet(60), *packets, ethernet(61))
+        segments = [Ether(peer.recv(70000)) for _ in range(14)]
+    assert bytes(segments[0]) == ethernet(60) and bytes(segments[13]) == ethernet(61)
+    assert [(s[TCP].seq, len(s)) for s in segments[1:11]] == [(1 + 1400 * k, 1454) for k in range(10)]
+    assert b"".join(bytes(s[TCP].payload) for s in segments[1:11]) == payload
+    assert [(s[TCP].seq, len(s)) for s in segments[11:13]] == [(1, 1454), (1401, 654)]
+    assert not rig.counters.any()
 
 
 def test_an_interface_that_went_down_does_not_keep_us_awake(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
@@ -701,6 +829,21 @@ def test_tap_keeps_packets_while_there_is_no_buffer(namespaces: Namespaces) -> N
         rig.give_back(*held)
         assert ethernet(60) in [r.data for r in rig.receive()]
     assert rig.counters[tap_input.Counter.NO_BUFFERS] > 0
+    rig.done()
+    device.close()
+
+
+def test_large_packets_of_a_tap_leave_the_others_their_turn(namespaces: Namespaces) -> None:
+    rig, device = Rig(), Tap("tap0", namespace=namespaces.far)
+    device.configure(mac=bytes.fromhex("020000000002"), up=True)
+    namespaces.sh("FAR addr add 10.99.0.2/24 dev tap0")
+    namespaces.sh("FAR neigh add 10.99.0.1 lladdr 02:00:00:00:00:01 dev tap0 nud permanent")
+    rig.attach(device)
+    with namespaces.far_socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.IPPROTO_UDP, 103, 1400)  # UDP_SEGMENT
+        for _ in range(12):
+            sender.sendto(b"u" * 56000, ("10.99.0.1", 9))  # 41 segments, counted with their headers
+    assert [len(rig.receive_once()) for _ in range(3)] == [7, 5, 0]
     rig.done()
     device.close()
 

@@ -12,7 +12,7 @@ from pyvpp.device import af_packet
 
 @pytest.mark.parametrize(
     ("slot_bytes", "slots"),
-    [(af_packet.RX_SLOT_BYTES, 256), (af_packet.TX_SLOT_BYTES, 512), (2048, 16)],
+    [(2048, 4096), (16384, 512), (131072, 64), (af_packet.TX_SLOT_BYTES, 512), (2048, 16)],
 )
 def test_a_ring_is_made_of_whole_pages_and_slots(slot_bytes: int, slots: int) -> None:
     block, blocks, slot, count = struct.unpack("IIII", af_packet._ring_request(slot_bytes, slots))
@@ -21,9 +21,14 @@ def test_a_ring_is_made_of_whole_pages_and_slots(slot_bytes: int, slots: int) ->
     assert block * blocks == slot * count
 
 
-def test_a_receive_slot_holds_the_largest_gso_packet() -> None:
-    """64 KiB of IP, an Ethernet header, two tags, and TPACKET_V2's own header with its address (linux/if_packet.h)."""
-    assert af_packet.RX_SLOT_BYTES >= 65535 + 14 + 8 + 10 + 32 + 20 + 16
+@pytest.mark.parametrize(
+    ("mtu", "slot_bytes"), [(68, 2048), (1500, 2048), (1920, 2048), (1921, 4096), (9000, 16384), (65535, 131072)]
+)
+def test_a_receive_slot_holds_a_packet_of_the_mtu(mtu: int, slot_bytes: int) -> None:
+    """It, an Ethernet header, a tag that is not stripped, and what TPACKET_V2 puts in front (linux/if_packet.h)."""
+    assert af_packet.rx_slot_bytes(mtu) == slot_bytes
+    header = -(-(32 + 20 + 16) // 16) * 16 + 10
+    assert header + mtu + 4 <= slot_bytes  # the header ends where IP begins
 
 
 def test_the_address_words_of_a_row_are_aligned() -> None:
