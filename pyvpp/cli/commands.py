@@ -8,7 +8,9 @@ from pyvpp.cli.arguments import Arguments, CommandError, interfaces_of
 from pyvpp.cli.registry import Output, command
 
 MTU_MIN, MTU_MAX = 68, 65535
-COUNTER_TABLES = ("interface_rx", "interface_tx", "interface_drops", "interface_punts", "interface_ip4")
+COUNTER_TABLES = (
+    "interface_rx", "interface_tx", "interface_drops", "interface_punts", "interface_ip4", "interface_rx_miss"
+)  # fmt: skip
 
 
 @command("set interface state", help="set interface state INTERFACE up|down")
@@ -108,7 +110,7 @@ def interface_totals(engine: Any) -> list[Any]:
 
 def interface_counters(totals: list[Any], sw_if_index: int) -> dict[str, int]:
     """One interface's counters by VPP's names."""
-    rx, tx, drops, punts, ip4 = (total[sw_if_index] for total in totals)
+    rx, tx, drops, punts, ip4, rx_miss = (total[sw_if_index] for total in totals)
     return {
         "rx packets": int(rx["packets"]),
         "rx bytes": int(rx["bytes"]),
@@ -117,6 +119,7 @@ def interface_counters(totals: list[Any], sw_if_index: int) -> dict[str, int]:
         "drops": int(drops),
         "punt": int(punts),
         "ip4": int(ip4),
+        "rx-miss": int(rx_miss),
     }
 
 

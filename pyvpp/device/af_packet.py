@@ -206,6 +206,11 @@ class AfPacket:
         self._drops += drops
         return Statistics(self._packets, self._drops)
 
+    def newly_missed(self) -> int:
+        """Packets the receive ring had no room for since this was asked last."""
+        before = self._drops
+        return self.statistics().drops - before
+
     def mac(self) -> bytes:
         return self._ask(_SIOCGIFHWADDR)[2:8]
 

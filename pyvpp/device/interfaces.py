@@ -151,11 +151,14 @@ def _closed_on_failure(device: Tap) -> Iterator[None]:
 
 
 def follow_devices(engine: "Engine") -> None:
-    """Once a second: link state as Linux has it. A TAP whose device is gone, a pod's that died, stays until deleted."""
+    """Once a second: link state as Linux has it, and what Linux lost because the ring was full. A TAP whose device is
+    gone, a pod's that died, stays until deleted."""
+    missed = engine.tables["interface_rx_miss"].arrays[0]
     for interface in engine.interfaces:
         device = interface.device
         try:
             if isinstance(device, AfPacket):
+                missed[interface.sw_if_index] += device.newly_missed()
                 engine.interfaces.set_link(interface, device.link_up())
             elif isinstance(device, Tap) and interface.link_up and not device.alive():
                 log.warning("%s: its other end %s is gone, delete it", interface.name, device.name)

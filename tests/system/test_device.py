@@ -344,7 +344,12 @@ def test_a_full_ring_loses_in_linux_and_says_so(pair: Namespaces) -> None:
         assert device.statistics() == af_packet.Statistics(packets=16, drops=4)
         peer.send(ethernet(100))
         assert len(rig.receive()) == 1
-    assert device.statistics() == af_packet.Statistics(packets=17, drops=4)
+        assert device.statistics() == af_packet.Statistics(packets=17, drops=4)
+        assert device.newly_missed() == 0
+        for i in range(19):
+            peer.send(ethernet(100, seed=i))
+        assert (device.newly_missed(), device.newly_missed()) == (3, 0)
+        assert len(rig.receive(at_least=16)) == 16
     rig.done()
     device.close()
 

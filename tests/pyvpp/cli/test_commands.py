@@ -64,6 +64,7 @@ class Engine:
         for array, count in zip(self.tables["interface_rx"].arrays, (2, 40), strict=True):
             array[1] = (count, 100 * count)
         self.tables["interface_drops"].arrays[1][1] = 5
+        self.tables["interface_rx_miss"].arrays[0][1] = 3
 
 
 @pytest.fixture
@@ -78,6 +79,7 @@ def test_show_interface_adds_up_the_workers(engine: Engine) -> None:
         "host-vbv1                         1      up          9000/0/0/0     rx packets                    42",
         "                                                                    rx bytes                    4200",
         "                                                                    drops                          5",
+        "                                                                    rx-miss                        3",
         "local0                            0     down          0/0/0/0       ",
     ]
     assert [each["name"] for each in shown.data] == ["host-vbv1", "local0"]
