@@ -92,6 +92,23 @@ def take_large(pool: U32) -> int:
 
 
 @inline
+def take_many(pool: U32, into: U32, large: bool) -> int:
+    """Fills `into` with buffers of one kind, those given back last; answers how many there were.
+
+    The free list's length stays in a register: taken one by one, each take waits for the last one's store.
+    """
+    counter = POOL_LARGE if large else POOL_SMALL
+    free = int(pool[counter])
+    n = min(len(into), free)
+    first = (int(pool[POOL_LARGE_START]) if large else POOL_ENTRIES) + free - n
+    taken = pool[first : first + n]
+    for k in range(n):
+        into[k] = taken[k]
+    pool[counter] = uint32(free - n)
+    return n
+
+
+@inline
 def give_back(pool: U32, b: int) -> None:
     """Puts a buffer on top of its free list."""
     if b < LARGE_BUFFERS:

@@ -27,21 +27,22 @@ RUNTIME_INSTANCE, RUNTIME_ERROR_BASE, RUNTIME_COUNTERS, RUNTIME_TABLES = 0, 1, 2
 RUNTIME_WORDS = 64
 _HEADER = """\
 import numpy as np
-from numba import carray, cfunc, types
+from numba import cfunc, types
 from pyvpp.buffers import BUFFER
-from pyvpp.dispatch import pointer
+from pyvpp.dispatch import array_at
+from pyvpp.jit import FLAGS
 from {module} import {attribute} as NODE
 from pyvpp.loader import declared_dtype
 kernel = NODE.kernel
 """
 _KNOWN = {
-    "heap": "carray(pointer(c[0]), c[1], np.uint8)",
-    "meta": "carray(pointer(c[2]), c[3], BUFFER)",
-    "pool": "carray(pointer(c[4]), c[5], np.uint32)",
-    "emit": "carray(pointer(c[6]), c[7], np.uint32)",
-    "frame": "carray(pointer(frame), n, np.uint32)",
-    "nexts": "carray(pointer(nexts), n, np.uint16)",
-    "counters": "carray(pointer(r[2]), r[3], np.uint64)",
+    "heap": "array_at(c[0], c[1], np.uint8)",
+    "meta": "array_at(c[2], c[3], BUFFER)",
+    "pool": "array_at(c[4], c[5], np.uint32)",
+    "emit": "array_at(c[6], c[7], np.uint32)",
+    "frame": "array_at(frame, n, np.uint32)",
+    "nexts": "array_at(nexts, n, np.uint16)",
+    "counters": "array_at(r[2], r[3], np.uint64)",
     "now": "c[8]",
     "worker": "c[9]",
     "heap_address": "c[0]",
@@ -63,15 +64,15 @@ def entry_source(node: Node) -> str:
     lines = [_HEADER.format(module=module, attribute=attribute)]
     lines += [f'T{k} = declared_dtype("{name}")' for k, name in enumerate(tables)]
     given = {
-        name: f"carray(pointer(r[{RUNTIME_TABLES + 2 * k}]), r[{RUNTIME_TABLES + 2 * k + 1}], T{k})"
+        name: f"array_at(r[{RUNTIME_TABLES + 2 * k}], r[{RUNTIME_TABLES + 2 * k + 1}], T{k})"
         for k, name in enumerate(tables)
     }
     arguments = ", ".join(given.get(name) or _KNOWN[name] for name in node.parameters)
     lines += [
-        "@cfunc(types.int64(*[types.int64] * 5), cache=True, nogil=True, error_model='numpy')",
+        "@cfunc(types.int64(*[types.int64] * 5), cache=True, **FLAGS)",
         "def entry(context, runtime, frame, n, nexts):",
-        "    c = carray(pointer(context), 16, np.int64)",
-        f"    r = carray(pointer(runtime), {RUNTIME_WORDS}, np.int64)",
+        "    c = array_at(context, 16, np.int64)",
+        f"    r = array_at(runtime, {RUNTIME_WORDS}, np.int64)",
         f"    {'return ' if node.kind is Kind.INPUT else ''}kernel({arguments})",
     ]
     if node.kind is not Kind.INPUT:

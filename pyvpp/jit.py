@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
-from numba import config
+from numba import config, types
+from numba.extending import intrinsic
 
 from pyvpp import cache
 
@@ -21,13 +22,19 @@ vars(config)["CACHE_DIR"] = str(cache.directory())
 
 COMPILED = not getattr(config, "DISABLE_JIT", 0)
 BOUNDSCHECK = bool(getattr(config, "BOUNDSCHECK", None))
-# numpy's error model: a division by zero gives a value instead of an exception nobody could catch
-FLAGS: Any = {"nogil": True, "error_model": "numpy"}
+# numpy's error model: a division by zero gives a value instead of an exception nobody could catch. No reference counts:
+# an atomic increment and decrement for every array of every call cost a node 30 clocks; nothing here owns memory.
+FLAGS: Any = {"nogil": True, "error_model": "numpy", "_nrt": False}
 
 
 def jit(function: Callable[P, R]) -> Callable[P, R]:
     """Compiles on first call, without the GIL, and keeps the code on disk (`pyvpp.compile` says where)."""
     return cast(Callable[P, R], numba.njit(cache=True, **FLAGS)(function))
+
+
+def allocating_jit(function: Callable[P, R]) -> Callable[P, R]:
+    """`jit` for compiled functions of control code that make arrays, which a kernel cannot."""
+    return cast(Callable[P, R], numba.njit(cache=True, **{**FLAGS, "_nrt": True})(function))
 
 
 def inline(function: Callable[P, R]) -> Callable[P, R]:
@@ -36,6 +43,27 @@ def inline(function: Callable[P, R]) -> Callable[P, R]:
     Not numba's inline="always", which types the body anew at every call and made compiling several times slower.
     """
     return cast(Callable[P, R], numba.njit(**FLAGS)(function))
+
+
+if COMPILED:
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def _rare_case(typing: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            builder.function.attributes.add("noinline")
+            builder.function.attributes.add("cold")
+            return context.get_dummy_value()
+
+        return types.void(), emit
+
+    rare_case: Any = _rare_case
+    """The first statement of an inline function for what few packets need: it stays outside the kernel's loop.
+
+    The loop has the registers for itself then: ip4-input takes 10.3 clocks a packet instead of 11.4.
+    """
+else:
+
+    def rare_case() -> None: ...
 
 
 def plain(function: Callable[P, R]) -> Callable[P, R]:

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from pyvpp.buffers import L2_VALID, LARGE_ROOM
+from pyvpp.buffers import BUFFER, L2_VALID, LARGE_ROOM
 from pyvpp.device.pg_input import PG_PACKET, PG_STREAM, STATE_STREAMS
 from pyvpp.errors import OperatorError
 from pyvpp.interface import P2P, Interface
 from pyvpp.node import FRAME_SIZE
+from pyvpp.wire import LINE
 
 ETHERNET, RAW_IP = 1, 12  # pcap's link types, as VPP writes them
 PCAP_MAGIC = 0xA1B2C3D4
@@ -138,12 +139,17 @@ class PacketGenerator:
         tables = self._engine.tables
         rows = np.zeros(len(streams), PG_STREAM)
         lengths = np.array([len(packet) for stream in streams for packet in stream.packets], np.int64)
-        padded = -(-lengths // 8) * 8
+        padded = -(-lengths // LINE) * LINE
         packets = np.zeros(len(lengths), PG_PACKET)
         packets["length"] = lengths
         packets["start"] = np.cumsum(padded) - padded
-        parts = [packet + bytes(-len(packet) % 8) for stream in streams for packet in stream.packets]
+        parts = [packet + bytes(-len(packet) % LINE) for stream in streams for packet in stream.packets]
         data = np.frombuffer(b"".join(parts), np.uint8)
+        metadata = np.zeros(len(streams), BUFFER)
+        metadata["rx"] = [stream.interface.sw_if_index for stream in streams]
+        metadata["flags"] = [L2_VALID if stream.node == "ethernet-input" else 0 for stream in streams]
+        metadata["adj"] = range(len(streams))  # for the trace: the stream's number
+        metadata["ref"] = 1
         first = 0
         with self._engine.barrier():
             for at, stream in enumerate(streams):
@@ -153,7 +159,12 @@ class PacketGenerator:
                     self._define(rows[at], stream)
                 rows["first"][at], rows["variations"][at] = first, len(stream.packets)
                 first += len(stream.packets)
-            for name, array in (("pg_streams", rows), ("pg_packets", packets), ("pg_data", data)):
+            for name, array in (
+                ("pg_streams", rows),
+                ("pg_metadata", metadata),
+                ("pg_packets", packets),
+                ("pg_data", data),
+            ):
                 tables[name].grow(len(array))
                 tables[name].array[: len(array)] = array
             tables["pg_state"].array[STATE_STREAMS] = len(streams)
@@ -165,7 +176,7 @@ class PacketGenerator:
         row["last"], row["rate"], row["burst"] = -1, pps / 1e9, max(float(stream.frame), pps)
         row["interface"], row["frame"], row["limit"] = stream.interface.sw_if_index, stream.frame, stream.limit
         row["next"] = self._engine.graph.to_node(stream.node)
-        row["flags"] = L2_VALID if stream.node == "ethernet-input" else 0
+        row["largest"] = max(map(len, stream.packets))
 
     # ---- capture ----------------------------------------------------------------------------------------------------
     def capture(self, interface: Interface, sink: Callable[[bytes], None], count: int = 0) -> None:

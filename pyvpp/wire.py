@@ -2,7 +2,9 @@
 """Unaligned loads and stores on arrays of bytes, as they stand on the wire.
 
 `be16(heap, at)` loads two bytes, most significant first, and gives a plain int; `put_be16(heap, at, value)` stores.
-`be`/`le` and 16, 32, 64 for both. One machine instruction (and a swap): byte-wise loops cost two to four times as much.
+`be`/`le` and 16, 32, 64 for both, and `u8`. One machine instruction (and a swap): byte-wise loops cost two to four
+times as much. Kernels write `u8(heap, at)` where Python would say heap[at]: numba looks whether a signed index counts
+from the end, three instructions more for a case that no packet has.
 Under NUMBA_DISABLE_JIT=1, or called from Python, the same functions work on the array's bytes.
 With NUMBA_BOUNDSCHECK=1 an access outside the array raises IndexError.
 """
@@ -14,6 +16,9 @@ from numba.extending import intrinsic
 
 from pyvpp.jit import BOUNDSCHECK, COMPILED, inline
 from pyvpp.typing import U8
+
+LINE = 64
+"""Bytes of a cache line: what `copy_line(to, at, source, at)` copies between two arrays that do not overlap."""
 
 
 def _python_load(size: int, order: Any) -> Any:
@@ -40,6 +45,12 @@ def _python_copy(array: U8, to: int, source: int, n: int) -> None:
         if min(to, source) < 0 or max(to, source) + n > len(array):
             raise IndexError(f"copy of {n} bytes from {source} to {to} of {len(array)}")
         array[to : to + n] = array[source : source + n].copy()
+
+
+def _python_copy_line(array: U8, to: int, origin: U8, source: int) -> None:
+    if min(to, source) < 0 or to + LINE > len(array) or source + LINE > len(origin):
+        raise IndexError(f"copy of {LINE} bytes from {source} of {len(origin)} to {to} of {len(array)}")
+    array[to : to + LINE] = origin[source : source + LINE]
 
 
 if COMPILED:
@@ -97,6 +108,18 @@ if COMPILED:
 
         return types.void(array, types.int64, types.int64, types.int64), emit
 
+    @intrinsic
+    def _copy_line(typing: Any, array: Any, to: Any, origin: Any, source: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            bytes_at, i64 = ir.IntType(8).as_pointer(), ir.IntType(64)
+            function = builder.module.declare_intrinsic("llvm.memcpy", [bytes_at, bytes_at, i64])
+            target = _address(context, builder, signature.args[0], args[0], args[1])
+            start = _address(context, builder, signature.args[2], args[2], args[3])
+            builder.call(function, [target, start, ir.Constant(i64, LINE), ir.Constant(ir.IntType(1), 0)])
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64, origin, types.int64), emit
+
     def _checked_load(load: Any, size: int) -> Any:
         if not BOUNDSCHECK:
             return load
@@ -132,6 +155,12 @@ if COMPILED:
 
         _copy = _checked_copy
 
+    @inline
+    def copy_line(array: U8, to: int, origin: U8, source: int) -> None:
+        if BOUNDSCHECK and (min(to, source) < 0 or to + LINE > len(array) or source + LINE > len(origin)):
+            raise IndexError("copy outside the array")
+        _copy_line(array, to, origin, source)
+
     def _pair(bits: int, big_endian: bool) -> tuple[Any, Any]:
         size = bits // 8
         return _callable(_checked_load(_load(bits, big_endian), size), 2), _callable(
@@ -164,7 +193,9 @@ else:
         return _python_load(bits // 8, order), _python_store(bits // 8, order)
 
     copy = _python_copy
+    copy_line = _python_copy_line
 
+u8, put_u8 = _pair(8, False)
 be16, put_be16 = _pair(16, True)
 be32, put_be32 = _pair(32, True)
 be64, put_be64 = _pair(64, True)

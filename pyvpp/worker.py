@@ -63,6 +63,7 @@ class Worker:
         self.control[d.EPOLL_FD] = -1
         self.control[d.MAIN_EVENT_FD] = main_event
         self.control[d.N_NODES] = 0
+        self.slots = np.zeros(2, np.int64)
         self.epoll = select.epoll()
         self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.thread: threading.Thread | None = None
@@ -104,6 +105,7 @@ class Worker:
                 self.punt_ring,
                 self.inject_ring,
                 self.events,
+                self.slots,
                 self.capacity,
             )
         )

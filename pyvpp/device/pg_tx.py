@@ -29,13 +29,14 @@ class Counter(NodeCounter):
 @node(name="pg-tx", next={Next.CAPTURE: "pg-capture"}, counters=Counter, template=True)
 @jit
 def pg_tx(meta: Records, frame: U32, nexts: U16, counters: U64, instance: int, pg_capture: I64) -> None:
+    nexts[:] = FREE
     wanted = int(pg_capture[instance])
-    for i, b in enumerate(frame):
-        nexts[i] = FREE
-        if wanted != 0:
+    if wanted != 0:
+        for i, b in enumerate(frame):
+            if wanted == 0:
+                break
             meta[b].tx = instance
             nexts[i] = Next.CAPTURE
-            if wanted > 0:
-                wanted -= 1
-    pg_capture[instance] = wanted
+            wanted -= wanted > 0
+        pg_capture[instance] = wanted
     counters[Counter.SENT] += uint64(len(frame))

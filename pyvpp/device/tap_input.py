@@ -33,7 +33,7 @@ from pyvpp.interface import ADMIN_UP, HOST
 from pyvpp.jit import inline, jit
 from pyvpp.node import Kind, NodeCounter, Severity, node
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
-from pyvpp.wire import copy
+from pyvpp.wire import copy, u8
 
 
 class Next(IntEnum):
@@ -73,7 +73,7 @@ def move_to_small(heap: U8, meta: Records, pool: U32, large: int) -> int:
 def next_of(heap: U8, m: Record, layer3: int, flags: int) -> int:
     if not layer3:
         return Next.HOST.value if flags & HOST else Next.ETHERNET.value
-    return Next.IP4.value if int(heap[m.cur]) >> 4 == 4 else Next.DROP.value
+    return Next.IP4.value if u8(heap, m.cur) >> 4 == 4 else Next.DROP.value
 
 
 @inline

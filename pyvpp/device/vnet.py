@@ -13,7 +13,7 @@ TCPV4, csum_start 84, gso_size 1398 for an MTU of 1450 inside): decapsulation ne
 from pyvpp.buffers import CSUM_PARTIAL, CSUM_VALID
 from pyvpp.jit import inline
 from pyvpp.typing import U8, Record
-from pyvpp.wire import le16, put_le16
+from pyvpp.wire import le16, put_le16, u8
 
 BYTES = 10
 
@@ -30,7 +30,7 @@ TCP_DATA_OFFSET = 12
 @inline
 def read_vnet(heap: U8, header: int, m: Record) -> None:
     """Sets GSO and checksum state of a packet from the header and adds to its flags; its `cur` is known."""
-    flags = int(heap[header])
+    flags = u8(heap, header)
     m.gso_type = heap[header + 1]
     m.gso_size = le16(heap, header + 4)
     m.csum_start = 0
@@ -49,7 +49,7 @@ def header_bytes(heap: U8, m: Record) -> int:
     l4 = int(m.csum_start)
     if int(m.gso_type) & ~GSO_ECN == GSO_UDP_L4:
         return l4 - int(m.cur) + UDP_HEADER
-    return l4 - int(m.cur) + ((int(heap[l4 + TCP_DATA_OFFSET]) >> 4) << 2)
+    return l4 - int(m.cur) + (int(u8(heap, l4 + TCP_DATA_OFFSET)) >> 4 << 2)
 
 
 @inline

@@ -7,7 +7,9 @@ from pathlib import Path
 
 
 def test_code_is_kept_in_the_directory_of_these_sources_though_numba_was_imported_first(tmp_path: Path) -> None:
-    program = "import numba; from pyvpp import cache, jit; print(numba.config.CACHE_DIR == str(cache.directory()) != '')"
+    program = (
+        "import numba; from pyvpp import cache, jit; print(numba.config.CACHE_DIR == str(cache.directory()) != '')"
+    )
     environment = {"PATH": "/usr/bin:/bin", "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
     child = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert child.stdout == "True\n", child.stderr

@@ -6,7 +6,7 @@ priority tag, IEEE 802.1Q) is skipped, any other has no sub-interface here. Fram
 on unseen.
 
 Dropped and counted: frames shorter than their header, of an interface that is down, for another MAC, with an unknown
-tag or type. Leaves `m.l2` at the Ethernet header, `m.cur` and `m.l3` behind it.
+tag or type. Leaves `m.l2` at the Ethernet header, `m.cur` behind it and its tags.
 """
 
 from enum import IntEnum
@@ -19,8 +19,8 @@ from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ethernet_header
-from pyvpp.typing import U8, U16, U32, U64, Records
-from pyvpp.wire import be16, be32
+from pyvpp.typing import U8, U16, U32, U64, Record, Records
+from pyvpp.wire import be16, be32, be64, le16, u8
 from pyvpp_nodes.ethernet.header import ETHERNET_ARP, ETHERNET_IP4, HEADER_BYTES, is_vlan
 from pyvpp_nodes.integers import int64
 
@@ -42,6 +42,19 @@ class Counter(NodeCounter):
 
 
 NONE = -1
+IP4_AS_LOADED = ETHERNET_IP4 >> 8 | (ETHERNET_IP4 & 0xFF) << 8
+"""The type IPv4 as le16 loads it."""
+
+
+@inline
+def is_plain_ip4(heap: U8, ethernet: int, length: int, interface: Record) -> bool:
+    """Nearly every frame, in one test: untagged IPv4 for this interface, which is up and routes."""
+    return bool(
+        interface.flags & (ADMIN_UP | L2) == ADMIN_UP
+        and length >= HEADER_BYTES
+        and le16(heap, ethernet + 12) == IP4_AS_LOADED
+        and be64(heap, ethernet) >> uint64(16) == interface.mac
+    )
 
 
 @inline
@@ -69,9 +82,16 @@ def ethernet_input(
     for i, b in enumerate(frame):
         m = meta[b]
         interface = interfaces[m.rx]
-        flags = int64(interface.flags)
         ethernet = int64(m.cur)
         length = int64(m.len)
+        if is_plain_ip4(heap, ethernet, length, interface):
+            nexts[i] = Next.IP4
+            m.l2 = ethernet
+            m.cur = ethernet + HEADER_BYTES
+            m.len = length - HEADER_BYTES
+            m.flags = m.flags | L2_VALID
+            continue
+        flags = int64(interface.flags)
         header = HEADER_BYTES
         ethertype = be16(heap, ethernet + 12)
         fault = NONE
@@ -82,7 +102,7 @@ def ethernet_input(
         elif flags & L2:
             nexts[i] = Next.L2
             continue
-        elif int64(heap[ethernet]) & 1 == 0 and be32(heap, ethernet) << 16 | be16(heap, ethernet + 4) != int64(
+        elif u8(heap, ethernet) & 1 == 0 and be32(heap, ethernet) << 16 | be16(heap, ethernet + 4) != int64(
             interface.mac
         ):
             fault = Counter.L3_MAC_MISMATCH
@@ -107,7 +127,6 @@ def ethernet_input(
             nexts[i] = Next.DROP
             continue
         m.l2 = ethernet
-        m.l3 = ethernet + header
         m.cur = ethernet + header
         m.len = length - header
         m.flags = m.flags | L2_VALID

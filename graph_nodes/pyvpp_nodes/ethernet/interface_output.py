@@ -64,11 +64,14 @@ def interface_output(
             nexts[i] = Next.DROP
         return
     sent = int64(0)
-    arc = int64(interface_output_arc[instance])
-    for i, b in enumerate(frame):
+    for b in frame:
         m = meta[b]
         sent += int64(m.len)
         m.tx = instance
-        nexts[i] = enter_arc(feature_chains, m, arc) if arc else int64(Next.TX)
+    nexts[:] = Next.TX
+    arc = int64(interface_output_arc[instance])
+    if arc:
+        for i, b in enumerate(frame):
+            nexts[i] = enter_arc(feature_chains, meta[b], arc)
     interface_tx[instance].packets += uint64(len(frame))
     interface_tx[instance].bytes += uint64(sent)

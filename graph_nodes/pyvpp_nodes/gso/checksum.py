@@ -7,7 +7,7 @@ Sums are taken in the machine's byte order and stored in it (RFC 1071, 2 B): no 
 from pyvpp.buffers import CSUM_PARTIAL
 from pyvpp.jit import inline, jit
 from pyvpp.typing import U8, Record
-from pyvpp.wire import le32, put_le16
+from pyvpp.wire import le32, put_le16, u8
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import fold, sum_bytes
 
@@ -23,7 +23,7 @@ def never_zero(checksum: int) -> int:
 @jit
 def put_l4_checksum(heap: U8, ip: int, l4: int, l4_bytes: int, protocol: int, checksum_offset: int) -> None:
     """Computes a TCP or UDP checksum with its pseudo header (RFC 793, RFC 8200), whatever the field held."""
-    if int64(heap[ip]) >> 4 == 4:
+    if u8(heap, ip) >> 4 == 4:
         pseudo = le32(heap, ip + 12) + le32(heap, ip + 16)
     else:
         pseudo = sum_bytes(heap, ip + 8, 32)

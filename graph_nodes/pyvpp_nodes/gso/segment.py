@@ -20,7 +20,7 @@ from pyvpp.buffers import (
 )
 from pyvpp.jit import inline, jit
 from pyvpp.typing import U8, U32, Record, Records
-from pyvpp.wire import be16, be32, copy, put_be16, put_be32
+from pyvpp.wire import be16, be32, copy, put_be16, put_be32, u8
 from pyvpp_nodes.gso.checksum import WITHOUT_CSUM_PARTIAL, put_l4_checksum
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import ID, TCP, TOTAL_LENGTH, UDP, header_bytes, put_checksum
@@ -71,13 +71,13 @@ def l4_of(heap: U8, m: Record, ip: int) -> int:
     """Where TCP or UDP begins: a GSO packet's checksum is partial and says so, behind any IPv6 extension headers."""
     if m.flags & CSUM_PARTIAL:
         return int64(m.csum_start)
-    return ip + (header_bytes(heap, ip) if int64(heap[ip]) >> 4 == 4 else 40)
+    return ip + (header_bytes(heap, ip) if u8(heap, ip) >> 4 == 4 else 40)
 
 
 @inline
 def fix_ip(heap: U8, ip: int, n: int, number: int) -> None:
     """The IP header of segment `number`, n bytes with its header."""
-    if int64(heap[ip]) >> 4 == 4:
+    if u8(heap, ip) >> 4 == 4:
         put_be16(heap, ip + TOTAL_LENGTH, n)
         put_be16(heap, ip + ID, (be16(heap, ip + ID) + number) & 0xFFFF)
         put_checksum(heap, ip, header_bytes(heap, ip))
@@ -90,7 +90,7 @@ def fix_l4(heap: U8, ip: int, l4: int, n: int, protocol: int, done: int, last: b
     """The TCP or UDP header of a segment of n bytes whose payload begins `done` bytes into the whole."""
     if protocol == TCP:
         put_be32(heap, l4 + TCP_SEQUENCE, (be32(heap, l4 + TCP_SEQUENCE) + done) & 0xFFFFFFFF)
-        flags = int64(heap[l4 + TCP_FLAGS])
+        flags = u8(heap, l4 + TCP_FLAGS)
         if not last:
             flags &= 0xFF ^ FIN_PSH
         if done:
@@ -109,7 +109,7 @@ def payload_of(heap: U8, m: Record, ip: int) -> int:
     end = int64(m.cur) + int64(m.len)
     if m.gso_size == 0 or ip + 20 > end:
         return 0
-    version = int64(heap[ip]) >> 4
+    version = u8(heap, ip) >> 4
     tcp = TCP4 if version == 4 else TCP6
     if (version != 4 and version != 6) or (kind != tcp and kind != UDP_L4):
         return 0
@@ -117,7 +117,7 @@ def payload_of(heap: U8, m: Record, ip: int) -> int:
     l4 = l4_of(heap, m, ip)
     if ip_bytes < 20 or l4 < ip + ip_bytes or l4 + 20 > end + (12 if kind == UDP_L4 else 0):
         return 0
-    l4_bytes = UDP_BYTES if kind == UDP_L4 else (int64(heap[l4 + 12]) >> 4) << 2
+    l4_bytes = UDP_BYTES if kind == UDP_L4 else (u8(heap, l4 + 12) >> 4) << 2
     if l4_bytes < UDP_BYTES or (kind != UDP_L4 and l4_bytes < 20) or l4 + l4_bytes > end:
         return 0
     return l4 + l4_bytes

@@ -20,7 +20,7 @@ from pyvpp.node import NodeCounter, Severity, node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
-from pyvpp.wire import be16, be32, put_be16, put_be32, put_le16
+from pyvpp.wire import be16, be32, put_be16, put_be32, put_le16, u8
 from pyvpp_nodes.icmp.message import ECHO_REPLY, ECHO_REQUEST, PARAMETER_PROBLEM, TIME_EXCEEDED
 from pyvpp_nodes.icmp.message import HEADER_BYTES as ICMP_BYTES
 from pyvpp_nodes.integers import int64
@@ -75,16 +75,16 @@ def names_no_host(address: int) -> bool:
 
 @inline
 def may_answer(heap: U8, m: Record, ip: int) -> bool:
-    if m.flags & L2_VALID and int64(m.l2) < ip and int64(heap[m.l2]) & 1:
+    if m.flags & L2_VALID and int64(m.l2) < ip and u8(heap, m.l2) & 1:
         return False
     if be16(heap, ip + FRAGMENT) & FRAGMENT_OFFSET:
         return False
     if names_no_host(be32(heap, ip + SOURCE)) or be32(heap, ip + DESTINATION) >> 28 >= 0xE:
         return False
-    if int64(heap[ip + PROTOCOL]) != ICMP:
+    if u8(heap, ip + PROTOCOL) != ICMP:
         return True
     header = header_bytes(heap, ip)
-    return int64(m.len) > header and not is_icmp_error(int64(heap[ip + header]))
+    return int64(m.len) > header and not is_icmp_error(u8(heap, ip + header))
 
 
 @inline

@@ -14,7 +14,7 @@ from pyvpp.node import NodeCounter, Severity, node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Records
-from pyvpp.wire import be16
+from pyvpp.wire import be16, u8
 from pyvpp_nodes.icmp.message import ECHO_REPLY, ECHO_REQUEST
 from pyvpp_nodes.icmp.message import HEADER_BYTES as ICMP_BYTES
 from pyvpp_nodes.integers import int64
@@ -60,9 +60,9 @@ def ip4_icmp_input(
             counters[Counter.LENGTH_TOO_SMALL_FOR_TYPE] += uint64(1)
             m.error = error_base + Counter.LENGTH_TOO_SMALL_FOR_TYPE
             nexts[i] = Next.DROP
-        elif int64(heap[ip + header]) == ECHO_REQUEST:
+        elif u8(heap, ip + header) == ECHO_REQUEST:
             nexts[i] = Next.ECHO_REQUEST
-        elif int64(heap[ip + header]) == ECHO_REPLY and ping_ids[be16(heap, ip + header + 4)]:
+        elif u8(heap, ip + header) == ECHO_REPLY and ping_ids[be16(heap, ip + header + 4)]:
             nexts[i] = Next.ECHO_REPLY
         else:
             counters[Counter.UNKNOWN_TYPE] += uint64(1)

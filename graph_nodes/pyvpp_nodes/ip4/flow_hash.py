@@ -7,8 +7,7 @@ Unlike in VPP, no fragment is hashed by ports, so that all fragments of a datagr
 
 from pyvpp.jit import inline, jit
 from pyvpp.typing import U8
-from pyvpp.wire import be16, be32
-from pyvpp_nodes.integers import int64
+from pyvpp.wire import be16, be32, u8
 from pyvpp_nodes.ip4.header import DESTINATION, PROTOCOL, SOURCE, TCP, UDP, header_bytes, is_fragment
 
 HASH_SOURCE, HASH_DESTINATION, HASH_SOURCE_PORT, HASH_DESTINATION_PORT, HASH_PROTOCOL = 1, 2, 4, 8, 16
@@ -48,7 +47,7 @@ def mix(a: int, b: int, c: int) -> int:
 @jit
 def ip4_flow_hash(heap: U8, ip: int, fields: int) -> int:
     """32 bits from the fields that `fields` chooses (FLOW_HASH_DEFAULT: addresses, protocol, ports)."""
-    protocol = int64(heap[ip + PROTOCOL])
+    protocol = u8(heap, ip + PROTOCOL)
     source = be32(heap, ip + SOURCE) if fields & HASH_SOURCE else 0
     destination = be32(heap, ip + DESTINATION) if fields & HASH_DESTINATION else 0
     source_port = 0

@@ -1,16 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ip4-rewrite and ip4-midchain do alike: may the packet go on (TTL, MTU), and the string in front of it."""
+"""What ip4-rewrite and ip4-midchain do alike: may the packet go on (TTL, MTU), where it goes when it may not, and the
+string in front of it when it may."""
+
+from enum import IntEnum
+
+from numba import uint64
 
 from pyvpp.buffers import CSUM_PARTIAL, LOCALLY_ORIGINATED
 from pyvpp.jit import inline
-from pyvpp.typing import U8, Record
-from pyvpp.wire import be16, le64, put_le64
+from pyvpp.node import NodeCounter
+from pyvpp.typing import U8, U64, Record
+from pyvpp.wire import be16, le64, put_le64, put_u8, u8
+from pyvpp_nodes.icmp.message import FRAGMENTATION_NEEDED, TIME_EXCEEDED, TTL_IN_TRANSIT, UNREACHABLE, ask_for_error
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import DONT_FRAGMENT, FRAGMENT, TTL, header_bytes
 
 FORWARD, EXPIRED, TOO_BIG, FRAGMENT_IT = 0, 1, 2, 3
+ETHERNET_BYTES = 14
 GSO_TCP4, GSO_TCP6, GSO_ECN = 1, 4, 0x80
 UDP_BYTES = 8
+
+
+class Next(IntEnum):
+    """Where a packet goes that may not go on."""
+
+    DROP = 0
+    ICMP_ERROR = 1
+    FRAG = 2
+
+
+class Counter(NodeCounter):
+    TIME_EXPIRED = 0, "ip4 ttl <= 1"
+    MTU_EXCEEDED = 1, "ip4 MTU exceeded and DF set"
+
+
+@inline
+def is_plain(heap: U8, m: Record, ip: int, adjacency: Record) -> bool:
+    """Nearly every packet, in one test: forwarded from elsewhere, no GSO, it may go on, behind an Ethernet header."""
+    return bool(
+        m.gso_type == 0
+        and m.flags & LOCALLY_ORIGINATED == 0
+        and u8(heap, ip + TTL) > 1
+        and m.len <= adjacency.mtu
+        and adjacency.rewrite_bytes == ETHERNET_BYTES
+    )
 
 
 @inline
@@ -20,14 +53,14 @@ def largest_packet(heap: U8, m: Record, ip: int) -> int:
         return int64(m.len)
     l4 = int64(m.csum_start) if m.flags & CSUM_PARTIAL else ip + header_bytes(heap, ip)
     kind = int64(m.gso_type) & ~GSO_ECN
-    l4_bytes = (int64(heap[l4 + 12]) >> 4) << 2 if kind in (GSO_TCP4, GSO_TCP6) else UDP_BYTES
+    l4_bytes = (u8(heap, l4 + 12) >> 4) << 2 if kind in (GSO_TCP4, GSO_TCP6) else UDP_BYTES
     return l4 - ip + l4_bytes + int64(m.gso_size)
 
 
 @inline
 def verdict(heap: U8, m: Record, ip: int, mtu: int) -> int:
     """Nothing is changed before it is known that the packet leaves: errors and fragments see it as it came."""
-    if m.flags & LOCALLY_ORIGINATED == 0 and int64(heap[ip + TTL]) <= 1:
+    if m.flags & LOCALLY_ORIGINATED == 0 and u8(heap, ip + TTL) <= 1:
         return EXPIRED
     if largest_packet(heap, m, ip) > mtu:
         return TOO_BIG if be16(heap, ip + FRAGMENT) & DONT_FRAGMENT else FRAGMENT_IT
@@ -35,17 +68,41 @@ def verdict(heap: U8, m: Record, ip: int, mtu: int) -> int:
 
 
 @inline
+def refuse(m: Record, decision: int, mtu: int, counters: U64, error_base: int) -> int:
+    """Counts a packet that may not go on, leaves the reason in it, and answers where it goes."""
+    if decision == EXPIRED:
+        counters[Counter.TIME_EXPIRED] += uint64(1)
+        m.error = error_base + Counter.TIME_EXPIRED
+        ask_for_error(m, TIME_EXCEEDED, TTL_IN_TRANSIT, 0)
+        return int64(Next.ICMP_ERROR)
+    if decision == TOO_BIG:
+        counters[Counter.MTU_EXCEEDED] += uint64(1)
+        m.error = error_base + Counter.MTU_EXCEEDED
+        ask_for_error(m, UNREACHABLE, FRAGMENTATION_NEEDED, mtu)
+        return int64(Next.ICMP_ERROR)
+    return int64(Next.FRAG)
+
+
+@inline
+def put_ethernet_rewrite(heap: U8, m: Record, ip: int, adjacency: Record) -> int:
+    """Puts a rewrite string of 14 bytes in front of the packet, in two overlapping stores; answers where it begins."""
+    start = ip - ETHERNET_BYTES
+    put_le64(heap, start, le64(adjacency.rewrite, 0))
+    put_le64(heap, start + 6, le64(adjacency.rewrite, 6))
+    m.cur = start
+    m.len = int64(m.len) + ETHERNET_BYTES
+    return start
+
+
+@inline
 def prepend(heap: U8, m: Record, adjacency: Record) -> int:
     """Puts the rewrite string in front of the packet and answers where that begins."""
     n = int64(adjacency.rewrite_bytes)
+    if n == ETHERNET_BYTES:
+        return put_ethernet_rewrite(heap, m, int64(m.cur), adjacency)
     start = int64(m.cur) - n
-    rewrite = adjacency.rewrite
-    if n == 14:  # Ethernet: two overlapping stores
-        put_le64(heap, start, le64(rewrite, 0))
-        put_le64(heap, start + 6, le64(rewrite, 6))
-    else:
-        for k in range(n):
-            heap[start + k] = rewrite[k]
+    for k in range(n):
+        put_u8(heap, start + k, adjacency.rewrite[k])
     m.cur = start
     m.len = int64(m.len) + n
     return start

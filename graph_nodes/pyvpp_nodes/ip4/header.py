@@ -7,7 +7,7 @@ either way.
 
 from pyvpp.jit import inline
 from pyvpp.typing import U8
-from pyvpp.wire import be16, le16, le32, put_be16, put_be32, put_le16
+from pyvpp.wire import be16, le16, le32, put_be16, put_be32, put_le16, put_u8, u8
 from pyvpp_nodes.integers import int64
 
 TOS, TOTAL_LENGTH, ID, FRAGMENT, TTL, PROTOCOL, CHECKSUM, SOURCE, DESTINATION = 1, 2, 4, 6, 8, 9, 10, 12, 16
@@ -17,13 +17,8 @@ ICMP, IGMP, IP_IN_IP, TCP, UDP = 1, 2, 4, 6, 17
 
 
 @inline
-def byte(heap: U8, at: int) -> int:
-    return int64(heap[at])
-
-
-@inline
 def header_bytes(heap: U8, ip: int) -> int:
-    return (int64(heap[ip]) & 15) << 2
+    return int64(u8(heap, ip) & 15) << 2
 
 
 @inline
@@ -70,7 +65,7 @@ def decrement_ttl(heap: U8, ip: int) -> None:
 
     0xffff becomes 0, as a computed checksum would be (RFC 1624 corrects RFC 1141 there).
     """
-    heap[ip + TTL] = int64(heap[ip + TTL]) - 1
+    put_u8(heap, ip + TTL, u8(heap, ip + TTL) - 1)
     checksum = be16(heap, ip + CHECKSUM) + 0x0100
     put_be16(heap, ip + CHECKSUM, (checksum + (checksum >= 0xFFFF)) & 0xFFFF)
 
@@ -113,5 +108,5 @@ def sum_bytes(heap: U8, start: int, n: int) -> int:
         total += le16(heap, at)
         at += 2
     if n & 1:
-        total += int64(heap[at])
+        total += u8(heap, at)
     return total

@@ -21,7 +21,7 @@ from pyvpp.node import NodeCounter, Severity, node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
-from pyvpp.wire import be16, be32
+from pyvpp.wire import be16, be32, u8
 from pyvpp_nodes.fib.mtrie import fib_lookup
 from pyvpp_nodes.fib.tables import LB_RECEIVE, Kind
 from pyvpp_nodes.integers import int64
@@ -55,7 +55,7 @@ NONE = -1
 
 @inline
 def l4_fault(heap: U8, m: Record, ip: int) -> int:
-    protocol = int64(heap[ip + PROTOCOL])
+    protocol = u8(heap, ip + PROTOCOL)
     header = header_bytes(heap, ip)
     l4 = ip + header
     n = int64(m.len) - header

@@ -55,8 +55,9 @@ def ip4_lookup(
             ip4_fib_roots, ip4_fib_plies, int64(interfaces[m.rx].fib_index), be32(heap, ip + DESTINATION)
         )
         balance = load_balances[route]
-        route_counters[route].packets += uint64(1)
-        route_counters[route].bytes += uint64(m.len)
+        counter = route_counters[route]
+        counter.packets += uint64(1)
+        counter.bytes += uint64(m.len)
         buckets = int64(balance.n_buckets)
         if buckets > 1:
             flow = ip4_flow_hash(heap, ip, int64(balance.flow_hash))

@@ -8,33 +8,26 @@ Starts the arc ip4-output of the tunnel, whose end is tunnel-output.
 
 from enum import IntEnum
 
-from numba import uint64
-
 from pyvpp.buffers import LOCALLY_ORIGINATED
 from pyvpp.features import enter_arc
 from pyvpp.jit import inline, jit
-from pyvpp.node import NodeCounter, node
+from pyvpp.node import node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_hex
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be16, put_be16
-from pyvpp_nodes.icmp.message import FRAGMENTATION_NEEDED, TIME_EXCEEDED, TTL_IN_TRANSIT, UNREACHABLE, ask_for_error
 from pyvpp_nodes.integers import int64
-from pyvpp_nodes.ip4.forward import EXPIRED, FORWARD, TOO_BIG, prepend, verdict
+from pyvpp_nodes.ip4.forward import FORWARD, Counter, prepend, refuse, verdict
+from pyvpp_nodes.ip4.forward import Next as Refused
 from pyvpp_nodes.ip4.header import CHECKSUM, HEADER_BYTES, TOTAL_LENGTH, decrement_ttl, patched
 
 
 class Next(IntEnum):
-    DROP = 0
-    ICMP_ERROR = 1
-    FRAG = 2
+    DROP = Refused.DROP
+    ICMP_ERROR = Refused.ICMP_ERROR
+    FRAG = Refused.FRAG
     TUNNEL_OUTPUT = 3
     GSO = 4
-
-
-class Counter(NodeCounter):
-    TIME_EXPIRED = 0, "ip4 ttl <= 1"
-    MTU_EXCEEDED = 1, "ip4 MTU exceeded and DF set"
 
 
 @inline
@@ -95,15 +88,5 @@ def ip4_midchain(
             m.tx = tx
             arc = int64(ip4_output_arc[tx])
             nexts[i] = enter_arc(feature_chains, m, arc) if arc else int64(Next.TUNNEL_OUTPUT)
-        elif decision == EXPIRED:
-            counters[Counter.TIME_EXPIRED] += uint64(1)
-            m.error = error_base + Counter.TIME_EXPIRED
-            ask_for_error(m, TIME_EXCEEDED, TTL_IN_TRANSIT, 0)
-            nexts[i] = Next.ICMP_ERROR
-        elif decision == TOO_BIG:
-            counters[Counter.MTU_EXCEEDED] += uint64(1)
-            m.error = error_base + Counter.MTU_EXCEEDED
-            ask_for_error(m, UNREACHABLE, FRAGMENTATION_NEEDED, int64(adjacency.mtu))
-            nexts[i] = Next.ICMP_ERROR
         else:
-            nexts[i] = Next.FRAG
+            nexts[i] = refuse(m, decision, int64(adjacency.mtu), counters, error_base)

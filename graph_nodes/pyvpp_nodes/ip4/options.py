@@ -11,6 +11,7 @@ from pyvpp.node import node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, Records
+from pyvpp.wire import u8
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import HEADER_BYTES, IGMP, PROTOCOL
 
@@ -31,5 +32,5 @@ def format_trace(record: TraceRecord) -> list[str]:
 def ip4_options(heap: U8, meta: Records, frame: U32, nexts: U16) -> None:
     for i, b in enumerate(frame):
         ip = int64(meta[b].cur)
-        alert = int64(heap[ip + HEADER_BYTES]) == ROUTER_ALERT and int64(heap[ip + PROTOCOL]) == IGMP
+        alert = u8(heap, ip + HEADER_BYTES) == ROUTER_ALERT and u8(heap, ip + PROTOCOL) == IGMP
         nexts[i] = Next.LOCAL if alert else Next.PUNT

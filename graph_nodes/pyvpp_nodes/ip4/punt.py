@@ -16,6 +16,7 @@ from pyvpp.node import NodeCounter, Severity, node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_packet
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
+from pyvpp.wire import u8
 from pyvpp_nodes.ethernet.header import ETHERNET_IP4, HEADER_BYTES, put_ethernet, put_mac
 from pyvpp_nodes.integers import int64
 
@@ -38,7 +39,7 @@ def restore_frame(heap: U8, m: Record, mac: int) -> None:
     l2 = int64(m.l2)
     m.len = int64(m.len) + int64(m.cur) - l2
     m.cur = l2
-    if int64(heap[l2]) & 1 == 0:
+    if u8(heap, l2) & 1 == 0:
         put_mac(heap, l2, mac)
 
 

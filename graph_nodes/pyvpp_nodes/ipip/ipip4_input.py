@@ -22,7 +22,7 @@ from pyvpp.node import NodeCounter, Severity, node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import ip4_text
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
-from pyvpp.wire import be16, be32
+from pyvpp.wire import be16, be32, u8
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import (
     DESTINATION,
@@ -98,7 +98,7 @@ def ipip4_input(
             result = int64(Counter.FRAGMENTED)
         elif length > int64(m.len) or header < HEADER_BYTES or length < header + HEADER_BYTES:
             result = int64(Counter.TRUNCATED)
-        elif int64(heap[outer + PROTOCOL]) != IP_IN_IP:
+        elif u8(heap, outer + PROTOCOL) != IP_IN_IP:
             result = int64(Counter.BAD_PROTOCOL)
         else:
             tunnel = find_tunnel(ipip_keys, be32(heap, outer + DESTINATION), be32(heap, outer + SOURCE), 0, 0)

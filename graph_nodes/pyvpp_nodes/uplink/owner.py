@@ -3,7 +3,7 @@
 
 from pyvpp.jit import inline
 from pyvpp.typing import U8, U16, U32, Records
-from pyvpp.wire import be16, be32
+from pyvpp.wire import be16, be32, u8
 from pyvpp_nodes.fib.mtrie import fib_lookup
 from pyvpp_nodes.fib.tables import LB_PASS_THROUGH, LB_RECEIVE
 
@@ -34,12 +34,12 @@ def is_ours(
         return True
     if not flags & LB_RECEIVE:
         return False
-    protocol = int(heap[ip + 9])
+    protocol = u8(heap, ip + 9)
     if protocol == PROTOCOL_ICMP:  # the host answers for its own addresses
         return False
     if protocol != PROTOCOL_UDP:
         return int(ip4_local_protocols[protocol]) != 0
-    header = 4 * (int(heap[ip]) & 0xF)
+    header = 4 * (u8(heap, ip) & 0xF)
     if be16(heap, ip + 6) & FRAGMENT_OFFSET or length < header + 8:
         return False
     return int(udp_ports[be16(heap, ip + header + 2)]) != 0

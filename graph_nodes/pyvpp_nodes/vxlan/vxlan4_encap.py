@@ -20,7 +20,7 @@ from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, Severity, node
 from pyvpp.trace import TraceRecord
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
-from pyvpp.wire import be16, be32, put_be16, put_be32
+from pyvpp.wire import be16, be32, put_be16, put_be32, u8
 from pyvpp_nodes.ethernet.header import ETHERNET_IP4, HEADER_BYTES, TYPE
 from pyvpp_nodes.fib.tables import FLOW_HASH_DEFAULT
 from pyvpp_nodes.integers import int64
@@ -51,7 +51,7 @@ class Counter(NodeCounter):
 def inner_hash(heap: U8, inner: int, n: int, l3: bool) -> int:
     """By the IPv4 flow where there is one, else by the MAC addresses and the type; all of a flow's packets alike."""
     ip = inner if l3 else inner + HEADER_BYTES
-    is_ip4 = n >= ip - inner + IP4_BYTES and int64(heap[ip]) >> 4 == 4
+    is_ip4 = n >= ip - inner + IP4_BYTES and u8(heap, ip) >> 4 == 4
     if is_ip4 and (l3 or be16(heap, inner + TYPE) == ETHERNET_IP4):
         return ip4_flow_hash(heap, ip, FLOW_HASH_DEFAULT)
     if l3 or n < HEADER_BYTES:
@@ -63,7 +63,7 @@ def inner_hash(heap: U8, inner: int, n: int, l3: bool) -> int:
 def without_padding(heap: U8, ip: int, n: int) -> int:
     """Bytes of the IPv4 packet; Ethernet padding behind it stays here."""
     length = be16(heap, ip + TOTAL_LENGTH)
-    return length if n >= IP4_BYTES and int64(heap[ip]) >> 4 == 4 and IP4_BYTES <= length < n else n
+    return length if n >= IP4_BYTES and u8(heap, ip) >> 4 == 4 and IP4_BYTES <= length < n else n
 
 
 @inline

@@ -19,7 +19,7 @@ from pyvpp.jit import jit
 from pyvpp.node import NodeCounter, Severity, node
 from pyvpp.trace import TraceRecord
 from pyvpp.typing import U8, U16, U32, U64, Records
-from pyvpp.wire import be16, be32
+from pyvpp.wire import be16, be32, u8
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import DESTINATION, SOURCE
 from pyvpp_nodes.ipip.ipip4_input import decapsulate
@@ -70,7 +70,7 @@ def vxlan4_input(
         tunnel = int64(NO_TUNNEL)
         if end > int64(m.cur) + int64(m.len) or end <= inner:
             result = int64(Counter.TRUNCATED)
-        elif int64(heap[vxlan]) != FLAGS_VALID_VNI:
+        elif u8(heap, vxlan) != FLAGS_VALID_VNI:
             result = int64(Counter.BAD_FLAGS)
         else:
             source = be32(heap, outer + SOURCE)

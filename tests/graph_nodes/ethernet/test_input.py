@@ -102,7 +102,7 @@ def test_where_the_headers_are():
     result = run_one(bytes(Ether(dst=MACS[1]) / Dot1Q(vlan=0) / IP()))
     m = result.meta[0]
     assert m["flags"] & L2_VALID
-    assert int(m["l3"]) == int(m["cur"]) == int(m["l2"]) + 18
+    assert int(m["cur"]) == int(m["l2"]) + 18
 
 
 @pytest.mark.slow
