@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from pyvpp.dispatch import fetch, publish
 from pyvpp.jit import jit
 from pyvpp_nodes.fib.mtrie import Mtrie, fib_lookup, lookup_many
 
@@ -159,11 +160,11 @@ def test_second_root_is_separate() -> None:
 
 @jit
 def strange_answers(roots: Any, plies: Any, last: Any, address: int, one: int, other: int) -> int:
-    """Look up until the route has come and gone often; the store makes each round load anew."""
+    """Look up until told to stop; atomic loads and stores make each round load anew."""
     strange, rounds = 0, 0
-    while last[1] == 0:
+    while fetch(last, 1) == 0:
         found = fib_lookup(roots, plies, 0, address)
-        last[0] = found
+        publish(last, 0, found)
         rounds += 1
         if found != one and found != other:
             strange += 1
@@ -176,7 +177,7 @@ def test_a_reader_sees_the_old_or_the_new_route(length: int) -> None:
     it = make_trie(plies=256)  # a table grows only while no worker runs
     it.trie.insert(0, 0, 0, 7)
     roots, plies = it.tables["ip4_fib_roots"].array, it.tables["ip4_fib_plies"].array
-    last = np.ones(2, np.uint32)
+    last = np.ones(2, np.int64)
     strange_answers(roots, plies, last, 0, 7, 9)
     last[1] = 0
     strange: list[int] = []
