@@ -299,11 +299,18 @@ def linux_view(node: Node) -> dict[str, Any]:
     return {name: getattr(state, name) for name in names}
 
 
+def has_ip6(name: str) -> bool:
+    switch = Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6")
+    return switch.exists() and switch.read_text().strip() == "0"
+
+
 def settled_view(node: Node) -> dict[str, Any]:
-    """The same, once duplicate address detection is over."""
+    """The same, once the link-local address, which comes a moment after the link, is there and known to be unique."""
+    wanted = {socket.AF_INET6} if node.host.inside(lambda: has_ip6("eth0")) else set()
     for _ in range(100):
         view = linux_view(node)
-        if not any(each.flags & TENTATIVE for each in view["addresses"]):
+        there = {each.family for each in view["addresses"]}
+        if wanted <= there and not any(each.flags & TENTATIVE for each in view["addresses"]):
             return view
         time.sleep(0.1)
     raise StepFailed(f"{node.name}: duplicate address detection does not end")
