@@ -27,6 +27,7 @@ SMALL_ROOM = SMALL_SLOT - HEADROOM
 LARGE_ROOM = LARGE_SLOT - HEADROOM
 LARGE_BUFFERS = 512
 SMALL_START = LARGE_BUFFERS * LARGE_SLOT
+BEHIND_SLOTS = 4096  # bytes behind the last slot: a header is read before it is known to be whole
 NO_BUFFER = 0
 
 TRACED = 1
@@ -153,7 +154,7 @@ class Heap:
         self._munmap: Any = libc.munmap
         self._munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
         huge = 2 << 20
-        self.slot_bytes = -(-(SMALL_START + small_buffers * SMALL_SLOT) // huge) * huge
+        self.slot_bytes = -(-(SMALL_START + small_buffers * SMALL_SLOT + BEHIND_SLOTS) // huge) * huge
         anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         base = self._map(None, self._RESERVED + huge, self._PROT_NONE, anonymous | self._MAP_NORESERVE, -1)
         self._base = base

@@ -93,6 +93,10 @@ class Graph:
     def by_index(self, index: int) -> GraphNode:
         return self._nodes[index]
 
+    def get(self, index: int) -> GraphNode | None:
+        """The node with an index, None for one that has been removed."""
+        return self._nodes.get(index)
+
     def index_of(self, name: str) -> int:
         """A node's index. Raises KeyError."""
         return self._by_name[name].index

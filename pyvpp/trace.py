@@ -81,15 +81,15 @@ def _record(engine: "Engine", row: Any) -> TraceRecord:
         interface = interfaces.get(sw_if_index)
         return bool(interface and interface.p2p)
 
-    node = engine.graph.by_index(int(row["node"]))
+    node = engine.graph.get(int(row["node"]))
     return TraceRecord(
         data=row["data"].tobytes()[at : min(length, TRACE_BYTES)],
         meta=meta,
         next=engine.graph.name_of(int(row["next"])),
-        node=node.name,
+        node=engine.graph.name_of(int(row["node"])),
         name_of=name_of,
         p2p=p2p,
-        instance=node.instance,
+        instance=node.instance if node else 0,
     )
 
 
@@ -122,7 +122,8 @@ def show_trace(engine: "Engine", limit: int = 50) -> tuple[str, list[Any]]:
             hops = []
             for row in rows:
                 record = _record(engine, row)
-                formatter = engine.graph.by_index(int(row["node"])).node.trace
+                node = engine.graph.get(int(row["node"]))
+                formatter = node.node.trace if node else None  # its interface may have been deleted meanwhile
                 text = formatter(record) if formatter else [f"next {record.next}"]
                 lines.append(f"{_time(int(row['time']))}: {record.node}")
                 lines += ["  " + line for line in text]

@@ -20,26 +20,43 @@ BYTES = 10
 NEEDS_CSUM = 1
 DATA_VALID = 2
 
-GSO_UDP_L4 = 5
+GSO_TCP4, GSO_TCP6, GSO_UDP_L4 = 1, 4, 5
 GSO_ECN = 0x80
 
 UDP_HEADER = 8
+TCP_HEADER = 20
 TCP_DATA_OFFSET = 12
 
 
 @inline
+def is_segmentable(heap: U8, header: int, l4_bytes: int) -> bool:
+    """TCP or UDP of a known size, with its whole header among the so many bytes from the checksum's start."""
+    kind = u8(heap, header + 1) & ~GSO_ECN
+    known = kind in (GSO_TCP4, GSO_TCP6, GSO_UDP_L4)
+    return known and le16(heap, header + 4) != 0 and l4_bytes >= (UDP_HEADER if kind == GSO_UDP_L4 else TCP_HEADER)
+
+
+@inline
 def read_vnet(heap: U8, header: int, m: Record) -> None:
-    """Sets GSO and checksum state of a packet from the header and adds to its flags; its `cur` is known."""
+    """Sets GSO and checksum state of a packet from the header and adds to its flags; its `cur` and `len` are known.
+
+    A header that contradicts its packet, which Linux does not write, is not believed: nodes look for the transport
+    header where csum_start says without asking whether that is in the packet.
+    """
     flags = u8(heap, header)
-    m.gso_type = heap[header + 1]
-    m.gso_size = le16(heap, header + 4)
+    start, offset = le16(heap, header + 6), le16(heap, header + 8)
+    m.gso_type = 0
+    m.gso_size = 0
     m.csum_start = 0
     m.csum_offset = 0
-    if flags & NEEDS_CSUM:
+    if flags & NEEDS_CSUM and start + offset + 2 <= int(m.len):
         m.flags = int(m.flags) | CSUM_PARTIAL
-        m.csum_start = int(m.cur) + le16(heap, header + 6)
-        m.csum_offset = le16(heap, header + 8)
-    elif flags & DATA_VALID:
+        m.csum_start = int(m.cur) + start
+        m.csum_offset = offset
+        if u8(heap, header + 1) and is_segmentable(heap, header, int(m.len) - start):
+            m.gso_type = u8(heap, header + 1)
+            m.gso_size = le16(heap, header + 4)
+    elif flags & DATA_VALID and not flags & NEEDS_CSUM:
         m.flags = int(m.flags) | CSUM_VALID
 
 

@@ -19,6 +19,7 @@ from pyvpp.loader import load
 from pyvpp.node import node
 from pyvpp.packet_generator import generator_of
 from pyvpp.tables import INTERFACES_AT_FIRST, interface_table
+from pyvpp.trace import show_trace
 from pyvpp.typing import U16, U32, U64, Records
 from pyvpp_nodes.vxlan.cli import tunnels_of
 from tests.graph_nodes.forwarding import arp, ethernet, ip4, udp
@@ -195,3 +196,17 @@ def test_inputs_are_forgotten_with_their_interface(engine: Engine) -> None:
     assert inputs() == [*before, index]
     engine.interfaces.delete(interface)
     assert inputs() == before
+
+
+def test_a_trace_can_be_shown_after_its_interface_is_gone(engine: Engine) -> None:
+    interface = pg(engine, "pg0", "10.0.0.1")
+    output = interface.output
+    engine.workers[0].rows["trace_limit"][output] = 1
+    engine.workers[0].control[d.TRACE_ON] = 1
+    assert engine.inject(bytes(60), "pg0-output", tx=interface.sw_if_index)
+    settle(engine)
+    assert [hop["node"] for hop in show_trace(engine)[1][0]["nodes"]] == ["pg0-output", "pg0-tx"]
+    engine.interfaces.delete(interface)
+    text, data = show_trace(engine)
+    assert [hop["node"] for hop in data[0]["nodes"]] == [f"node {output}", f"node {interface.tx}"]
+    assert f"node {output}" in text

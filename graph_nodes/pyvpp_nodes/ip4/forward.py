@@ -17,6 +17,8 @@ from pyvpp_nodes.ip4.header import DONT_FRAGMENT, FRAGMENT, TTL, header_bytes
 
 FORWARD, EXPIRED, TOO_BIG, FRAGMENT_IT = 0, 1, 2, 3
 ETHERNET_BYTES = 14
+LINK_LAYER_ROOM = 64
+"""What a tunnel leaves free in front of its outer header, more than any link layer needs."""
 GSO_TCP4, GSO_TCP6, GSO_ECN = 1, 4, 0x80
 UDP_BYTES = 8
 
@@ -32,6 +34,7 @@ class Next(IntEnum):
 class Counter(NodeCounter):
     TIME_EXPIRED = 0, "ip4 ttl <= 1"
     MTU_EXCEEDED = 1, "ip4 MTU exceeded and DF set"
+    NO_ROOM = 2, "no room for another tunnel's header"
 
 
 @inline

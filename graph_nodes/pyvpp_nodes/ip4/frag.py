@@ -68,11 +68,13 @@ def verdict(heap: U8, m: Record, mtu: int) -> int:
     length = int64(m.len)
     if length < HEADER_BYTES or be16(heap, ip + TOTAL_LENGTH) > length or be16(heap, ip + TOTAL_LENGTH) < HEADER_BYTES:
         return int64(Counter.MALFORMED)
+    if m.gso_type != 0:  # however small it is itself: it would come back here, since its segments are too large
+        return int64(Counter.DONT_FRAGMENT_SET)
     if be16(heap, ip + TOTAL_LENGTH) <= mtu:
         return int64(Counter.SMALL_PACKET)
     if header_bytes(heap, ip) != HEADER_BYTES or mtu < HEADER_BYTES + 8:
         return int64(Counter.CANT_FRAGMENT_HEADER)
-    if be16(heap, ip + FRAGMENT) & DONT_FRAGMENT or m.gso_type != 0:
+    if be16(heap, ip + FRAGMENT) & DONT_FRAGMENT:
         return int64(Counter.DONT_FRAGMENT_SET)
     return int64(Counter.FRAGMENTED)
 

@@ -3,12 +3,15 @@
 
 What ip4-rewrite is to a neighbor, this is to a tunnel: the same checks, against the tunnel's MTU. The outer IPv4
 header comes from the adjacency with a length of zero; its length is filled in and its checksum patched (RFC 1624).
-Starts the arc ip4-output of the tunnel, whose end is tunnel-output.
+Starts the arc ip4-output of the tunnel, whose end is tunnel-output. A packet that went into so many tunnels that its
+buffer has no room in front is dropped.
 """
 
 from enum import IntEnum
 
-from pyvpp.buffers import LOCALLY_ORIGINATED
+from numba import uint64
+
+from pyvpp.buffers import LOCALLY_ORIGINATED, slot_start
 from pyvpp.features import enter_arc
 from pyvpp.jit import inline, jit
 from pyvpp.node import node
@@ -17,7 +20,7 @@ from pyvpp.trace_format import format_hex
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be16, put_be16
 from pyvpp_nodes.integers import int64
-from pyvpp_nodes.ip4.forward import FORWARD, Counter, prepend, refuse, verdict
+from pyvpp_nodes.ip4.forward import FORWARD, LINK_LAYER_ROOM, Counter, prepend, refuse, verdict
 from pyvpp_nodes.ip4.forward import Next as Refused
 from pyvpp_nodes.ip4.header import CHECKSUM, HEADER_BYTES, TOTAL_LENGTH, decrement_ttl, patched
 
@@ -77,6 +80,10 @@ def ip4_midchain(
         decision = verdict(heap, m, ip, int64(adjacency.mtu))
         if decision == FORWARD and m.gso_type:
             nexts[i] = Next.GSO  # comes back in segments
+        elif decision == FORWARD and ip - int64(adjacency.rewrite_bytes) - LINK_LAYER_ROOM < slot_start(b):
+            counters[Counter.NO_ROOM] += uint64(1)
+            m.error = error_base + Counter.NO_ROOM
+            nexts[i] = Next.DROP
         elif decision == FORWARD:
             if m.flags & LOCALLY_ORIGINATED == 0:
                 decrement_ttl(heap, ip)

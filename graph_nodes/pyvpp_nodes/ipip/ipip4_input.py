@@ -57,6 +57,7 @@ def decapsulate(m: Record, tunnel: int, inner: int, n: int) -> None:
     keep = 0xFFFFFFFF ^ (L2_VALID | CSUM_VALID | FLOW_HASH)
     if int64(m.csum_start) < inner:
         keep ^= CSUM_PARTIAL
+        m.gso_type = 0
     m.flags = m.flags & keep
     m.cur = inner
     m.l3 = inner

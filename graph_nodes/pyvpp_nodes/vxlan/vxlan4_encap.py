@@ -25,13 +25,13 @@ from pyvpp_nodes.ethernet.header import ETHERNET_IP4, HEADER_BYTES, TYPE
 from pyvpp_nodes.fib.tables import FLOW_HASH_DEFAULT
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.flow_hash import ip4_flow_hash, mix
+from pyvpp_nodes.ip4.forward import LINK_LAYER_ROOM
 from pyvpp_nodes.ip4.header import HEADER_BYTES as IP4_BYTES
 from pyvpp_nodes.ip4.header import TOTAL_LENGTH, UDP, put_header
 from pyvpp_nodes.vxlan.header import FLAGS_VALID_VNI, OUTER_BYTES, UDP_BYTES
 from pyvpp_nodes.vxlan.tables import IN_USE, L3
 
 TTL = 254
-LINK_LAYER_ROOM = 64
 WITHOUT_INNER_STATE = 0xFFFFFFFF ^ (L2_VALID | LOCALLY_ORIGINATED)
 
 

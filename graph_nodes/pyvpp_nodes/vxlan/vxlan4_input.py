@@ -7,7 +7,8 @@ interface had received it: to ethernet-input, or for an `l3` tunnel, whose packe
 where the tunnel's decap-next says. A partial checksum or segmentation left to do on the inner packet stays as it is.
 
 Dropped and counted: flags other than 0x08, no such tunnel (a reserved byte behind the VNI that is not zero counts as
-another VNI), packets shorter than they say or without an inner header, and tunnels that are down.
+another VNI), packets shorter than they say or without an inner header, several outer packets in one that a sender on
+this machine left to a device to segment, and tunnels that are down.
 """
 
 from enum import IntEnum
@@ -37,6 +38,7 @@ class Counter(NodeCounter):
     BAD_FLAGS = 2, "packets with bad flags field in vxlan header"
     TRUNCATED = 3, "truncated packet"
     DOWN = 4, "tunnel interface is down"
+    SEVERAL = 5, "several outer packets in one, yet to be segmented"
 
 
 def format_trace(record: TraceRecord) -> list[str]:
@@ -70,6 +72,8 @@ def vxlan4_input(
         tunnel = int64(NO_TUNNEL)
         if end > int64(m.cur) + int64(m.len) or end <= inner:
             result = int64(Counter.TRUNCATED)
+        elif m.gso_type and int64(m.csum_start) < inner:
+            result = int64(Counter.SEVERAL)
         elif u8(heap, vxlan) != FLAGS_VALID_VNI:
             result = int64(Counter.BAD_FLAGS)
         else:

@@ -166,8 +166,10 @@ def test_without_buffers(buffers):
     assert result.free_buffers == 0
 
 
-def test_gso_packets_are_not_cut():
-    result = run_kernel(ip4_frag, [Packet(ip4(bytes(3000)), adj=1, gso_type=5, gso_size=1000)], TABLES)
+@pytest.mark.parametrize("n", [3000, 30])
+def test_gso_packets_are_not_cut_nor_sent_back(n):
+    """Not even one that would fit as it is: where it came from, its segments count, and they do not."""
+    result = run_kernel(ip4_frag, [Packet(ip4(bytes(n)), adj=1, gso_type=5, gso_size=1000)], TABLES)
     assert (result.nexts, result.counters[Counter.DONT_FRAGMENT_SET]) == ([Next.DROP], 1)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import IP
 
-from pyvpp.buffers import LOCALLY_ORIGINATED
+from pyvpp.buffers import HEADROOM, LOCALLY_ORIGINATED
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.fib.tables import Kind
 from pyvpp_nodes.ip4.midchain import Counter, Next, ip4_midchain
@@ -93,6 +93,17 @@ def test_what_the_error_node_is_told():
     result = run_kernel(ip4_midchain, [Packet(ip4(bytes(99), fragment=0x4000), adj=TUNNELS[0])], FIB.tables)
     assert int(result.meta[0]["flow_hash"]) == 3 << 24 | 4 << 16 | 80
     assert result.counters[Counter.MTU_EXCEEDED] == 1
+
+
+def test_a_header_goes_where_there_is_room_and_nowhere_else():
+    """Every distance of the packet from its slot's start around the least, 84 bytes: outer header and link layer."""
+    data = ip4(bytes(30))
+    for room in range(80, 90):
+        packet = Packet(data, cur=room - HEADROOM, adj=TUNNELS[1])
+        result = run_kernel(ip4_midchain, [packet], FIB.tables, error_base=9)
+        left = room >= 84
+        assert (result.nexts == [Next.TUNNEL_OUTPUT], result.counters[Counter.NO_ROOM]) == (left, not left)
+        assert left or int(result.meta[0]["error"]) == 9 + Counter.NO_ROOM
 
 
 def test_the_output_arc_of_the_tunnel():

@@ -101,6 +101,7 @@ def test_what_is_known_of_the_inner_packet_stays_and_of_the_outer_goes():
     assert inner["flags"] == CSUM_PARTIAL | LOCALLY_ORIGINATED
     assert outer["flags"] == LOCALLY_ORIGINATED
     assert (inner["gso_size"], inner["gso_type"], inner["csum_offset"]) == (9, 5, 6)
+    assert outer["gso_type"] == 0
     assert inner["l3"] == inner["cur"]
     assert inner["csum_start"] == inner["cur"] + 20
 

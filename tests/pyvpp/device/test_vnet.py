@@ -32,14 +32,19 @@ def packed(header: Header) -> bytes:
 
 
 u16 = st.integers(0, 0xFFFF)
-headers = st.builds(Header, st.integers(0, 3), st.sampled_from([0, 1, 4, 5, 0x81, 0x84]), u16, u16, u16, u16)
+types = st.sampled_from([0, 1, 4, 5, 0x81, 0x84, 3, 0x80]) | st.integers(0, 255)
+headers = st.builds(Header, st.integers(0, 3), types, u16, u16, u16, u16)
+near_headers = st.builds(
+    Header, st.just(1), types, u16, st.integers(0, 2), st.integers(20, 110), st.sampled_from([0, 6, 16])
+)
 
 
-def read(header: Header, flags: int = 0) -> np.record:
+def read(header: Header, length: int, flags: int = 0) -> np.record:
     heap = np.full(HEAP_BYTES, 0xA5, np.uint8)
     heap[HEADER : HEADER + vnet.BYTES] = np.frombuffer(packed(header), np.uint8)
     meta = np.full(BUFFER.itemsize, 0xA5, np.uint8).view(BUFFER)
     meta[0]["cur"] = PACKET
+    meta[0]["len"] = length
     meta[0]["flags"] = flags
     vnet.read_vnet(heap, HEADER, meta[0])
     return meta[0]
@@ -58,16 +63,27 @@ def written(m: dict[str, int], linear: int, packet: bytes = b"") -> Header:
     return Header(*struct.unpack("<BBHHHH", heap[HEADER : HEADER + vnet.BYTES].tobytes()))
 
 
-@given(headers, st.sampled_from([0, L2_VALID]))
-def test_reading(header: Header, flags: int) -> None:
-    m = read(header, flags)
-    assert (m["gso_type"], m["gso_size"]) == (header.gso_type, header.gso_size)
-    if header.flags & vnet.NEEDS_CSUM:
-        assert m["flags"] == flags | CSUM_PARTIAL
-        assert (m["csum_start"], m["csum_offset"]) == (PACKET + header.csum_start, header.csum_offset)
-    else:
-        assert m["flags"] == flags | (CSUM_VALID if header.flags & vnet.DATA_VALID else 0)
-        assert (m["csum_start"], m["csum_offset"]) == (0, 0)
+def believed(header: Header, length: int) -> tuple[int, int, int, int, int]:
+    """flags, csum_start and csum_offset, gso_type and gso_size of a packet of that length."""
+    if not header.flags & vnet.NEEDS_CSUM:
+        return CSUM_VALID if header.flags & vnet.DATA_VALID else 0, 0, 0, 0, 0
+    if header.csum_start + header.csum_offset + 2 > length:
+        return 0, 0, 0, 0, 0
+    least = {1: 20, 4: 20, 5: 8}.get(header.gso_type & ~0x80)
+    gso = least is not None and header.gso_size > 0 and header.csum_start + least <= length
+    return (
+        CSUM_PARTIAL, PACKET + header.csum_start, header.csum_offset,
+        header.gso_type if gso else 0, header.gso_size if gso else 0,
+    )  # fmt: skip
+
+
+@given(headers | near_headers, st.integers(14, 65549) | st.integers(14, 120), st.sampled_from([0, L2_VALID]))
+def test_reading(header: Header, length: int, flags: int) -> None:
+    """What lies outside of the packet, and what no segmentation can be, is not believed."""
+    m = read(header, length, flags)
+    added, *rest = believed(header, length)
+    assert m["flags"] == flags | added
+    assert [m[name] for name in ("csum_start", "csum_offset", "gso_type", "gso_size")] == rest
 
 
 @given(st.integers(0, 2000), u16, u16)
