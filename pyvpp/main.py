@@ -136,9 +136,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def serve(options: argparse.Namespace, script: str | None) -> int:
-    from pyvpp.cli import builtin, commands
-    from pyvpp.cli.parser import CommandTree
-    from pyvpp.cli.registry import commands_in, commands_of
+    from pyvpp.cli.assembly import command_tree
     from pyvpp.cli.server import CliServer
     from pyvpp.device.interfaces import add_uplink, follow_devices
     from pyvpp.engine import Engine
@@ -154,14 +152,8 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
     declarations = load()
     await asyncio.to_thread(warm_up, declarations)
     engine = Engine(declarations, buffers=options.buffers, hugepages=options.hugepages)
-    modules = [builtin, commands]
-    for name in ("pyvpp.cli.engine_commands", "pyvpp.packet_generator_cli", "pyvpp.pcap_cli"):
-        with contextlib.suppress(ModuleNotFoundError):
-            modules.append(importlib.import_module(name))
-    found = [command for module in modules for command in commands_in(module)]
-    for package in declarations.packages:
-        found += commands_of(package)
-    server = CliServer(engine, CommandTree(found), options.runtime_dir)
+    tree = command_tree(declarations.packages)
+    server = CliServer(engine, tree, options.runtime_dir)
     engine.every_second(lambda: follow_devices(engine))
     taken: list[Any] = []
     status = 0
@@ -177,7 +169,7 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
             for warning in uplink.warnings:
                 log.warning("%s: %s", name, warning)
         if script is not None:
-            output = await CommandTree(found).execute_script(engine, script, options.script)
+            output = await tree.execute_script(engine, script, options.script)
             if output:
                 print(output if isinstance(output, str) else getattr(output, "text", output), flush=True)
         await server.start()
