@@ -173,6 +173,11 @@ class Engine:
             pool[POOL_SMALL] -= 1
             self._inject_buffers.append(int(pool[POOL_ENTRIES + int(pool[POOL_SMALL])]))
 
+    @property
+    def free_buffers(self) -> int:
+        """Buffers that hold no packet: in the pools, or kept for packets of control code."""
+        return self.buffers.free + len(self._inject_buffers)
+
     def inject(self, data: bytes, node: str, *, tx: int = 0, rx: int = 0, adj: int = 0, flags: int = 0) -> bool:
         """Sends a packet made here into a node. False when no buffer or no room is left.
 
