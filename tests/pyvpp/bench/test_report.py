@@ -85,6 +85,7 @@ def test_a_cost_is_one_when_it_is_more_than_the_noise(more: float, noise: float,
     assert cost.as_json()["more"] == pytest.approx(more)
 
 
+@pytest.mark.slow  # the cycle counter is read compiled only
 def test_what_is_said_of_the_machine():
     found = machine("off")
     assert found["pages"] == "ordinary pages" and found["cpus"] >= 1 and found["tsc_mhz"] > 100
