@@ -73,7 +73,7 @@ KIND_INTERNAL, KIND_INPUT, KIND_PYTHON = 0, 1, 2
 STOP, PARK, PARKED, LOOPS, TRACE_ON, TRACE_USED, TRACE_PACKETS, EPOLL_FD, EVENT_FD, CLOCK_START, NS_NUM, SPIN_NS, \
     PUNT_HEAD, PUNT_TAIL, INJECT_HEAD, INJECT_TAIL, MAIN_EVENT_FD, HEARTBEAT, BAD_NEXT, PUNT_LOST, MAX_LOOPS, SLEEPS, \
     DROP_NODE, N_NODES, CAPTURE_KINDS, CAPTURE_ADDRESS, CAPTURE_CAPACITY, CAPTURE_USED, CAPTURE_BYTES, \
-    CAPTURE_INTERFACE = range(30)  # fmt: skip
+    CAPTURE_INTERFACE, SYNC_ASKED, SYNC_SEEN = range(32)  # fmt: skip
 CONTROL_WORDS = 64
 NS_SHIFT = 24
 RING = 4096
@@ -145,6 +145,12 @@ def publish(typing: Any, array: Any, at: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64), emit
+
+
+@jit
+def announce(control: I64, at: int, value: int) -> None:
+    """`publish` for control code."""
+    publish(control, at, value)
 
 
 @inline
@@ -350,6 +356,7 @@ def run_worker(
                 nanosleep(2000)
             publish(control, PARKED, 0)
             continue
+        publish(control, SYNC_SEEN, fetch(control, SYNC_ASKED))
         stamp = cycles()
         now = ((stamp - control[CLOCK_START]) * control[NS_NUM]) >> NS_SHIFT
         context[CONTEXT_NOW] = now

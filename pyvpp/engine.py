@@ -63,6 +63,7 @@ class Engine:
         self.started = time.time()
         self._barrier_depth = 0
         self._running = False
+        self._synchronized = 0
         arcs = self.declarations.arcs
         declared = [*self.declarations.tables.values(), *(arc.table for arc in arcs.values())]
         self.tables = Tables(declared, workers, self.barrier)
@@ -139,6 +140,23 @@ class Engine:
                     worker.control[d.PARK] = 0
                 while any(int(worker.control[d.PARKED]) and worker.thread for worker in self.workers):
                     time.sleep(0)
+
+    def synchronize(self) -> None:
+        """Returns once every worker has begun a new round of its loop: it holds nothing it read from a table before.
+
+        What was replaced in a table before the call may be used anew after it. Workers are not stopped: each echoes the
+        number it is asked for, so it has seen every store made before the number (acquire and release).
+        """
+        if self._barrier_depth or not self._running:
+            return
+        self._synchronized += 1
+        for worker in self.workers:
+            worker.ask(self._synchronized)
+        deadline = time.monotonic() + 5.0
+        while any(worker.thread and int(worker.control[d.SYNC_SEEN]) < self._synchronized for worker in self.workers):
+            time.sleep(0)
+            if time.monotonic() > deadline:
+                raise RuntimeError("a worker did not begin a new round within 5 s")
 
     def set_inputs(self) -> None:
         """Tells workers which input nodes there are."""

@@ -74,10 +74,10 @@ class TableInstance:
         self.dtype = np.dtype(table.dtype)
         self._barrier = barrier
         self.moved: Callable[[TableInstance], None] = lambda instance: None
-        self.arrays: list[Any] = [self._zeros(table.capacity) for _ in range(workers if table.per_worker else 1)]
+        self.arrays: list[Any] = [self.zeros(table.capacity) for _ in range(workers if table.per_worker else 1)]
 
-    def _zeros(self, n: int) -> Any:
-        """Starts on a cache line: a record of 64 bytes never straddles two."""
+    def zeros(self, n: int) -> Any:
+        """An array for this table. It starts on a cache line: a record of 64 bytes never straddles two."""
         room = np.zeros(n * self.dtype.itemsize + 64, np.uint8)
         start = -room.ctypes.data % 64
         return room[start : start + n * self.dtype.itemsize].view(self.dtype)
@@ -110,12 +110,18 @@ class TableInstance:
             return
         while size < n:
             size *= 2
-        larger = [self._zeros(size) for _ in self.arrays]
+        larger = [self.zeros(size) for _ in self.arrays]
         with self._barrier():
             for new, old in zip(larger, self.arrays, strict=True):
                 new[: len(old)] = old
             self._kept = self.arrays  # until the next growth: whoever read `.array` just now still has memory below it
             self.arrays = larger
+            self.moved(self)
+
+    def swap(self, array: Any) -> None:
+        """Puts an array made by `zeros` and filled into the table's place; for a table that all workers share."""
+        with self._barrier():
+            self.arrays = [array]
             self.moved(self)
 
 

@@ -131,6 +131,11 @@ class Worker:
             if int(self.inject_ring[at]) in nodes:
                 self.inject_ring[at] = FREE
 
+    def ask(self, number: int) -> None:
+        """Asks for a number to be echoed at the beginning of a round; all that was stored before is seen with it."""
+        d.announce(self.control, d.SYNC_ASKED, number)
+        self.wake()
+
     def wake(self) -> None:
         """Ends its sleep."""
         with contextlib.suppress(BlockingIOError):

@@ -10,7 +10,18 @@ import numpy as np
 from hypothesis import strategies as st
 
 from pyvpp.interface import ADMIN_UP, INTERFACE, LINK_UP
-from pyvpp_nodes.fib.tables import ADJACENCY, BUCKET, FLOW_HASH_DEFAULT, LB_RECEIVE, LOAD_BALANCE, Kind
+from pyvpp.tables import TableInstance
+from pyvpp_nodes.fib.tables import (
+    ADJACENCY,
+    BUCKET,
+    FLOW_HASH_DEFAULT,
+    IP4_FIB_NODES,
+    IP4_FIB_ROOTS,
+    LB_RECEIVE,
+    LOAD_BALANCE,
+    Kind,
+)  # fmt: skip
+from pyvpp_nodes.fib.trie.owner import Prefixes, Trie
 
 UP = ADMIN_UP | LINK_UP
 MACS = {1: "02:fe:00:00:aa:01", 2: "02:fe:00:00:aa:02", 3: "02:fe:00:00:aa:03"}
@@ -125,16 +136,17 @@ def node_of(kind: Kind) -> int:
 
 
 class Fib:
-    """One table built by brute force, with an adjacency and a load balance per route; load balance 0 drops."""
+    """One table, looked up by brute force, with an adjacency and a load balance per route; load balance 0 drops."""
 
     def __init__(self) -> None:
-        self.roots = np.ones(1 << 16, np.uint32)
-        self.plies = np.zeros(256 * 256, np.uint32)
+        self._tables = [TableInstance(table, 1) for table in (IP4_FIB_ROOTS, IP4_FIB_NODES)]
+        self.trie = Trie(*self._tables)
+        self.trie.add_table(0)
         self.load_balances = np.zeros(64, LOAD_BALANCE)
         self.buckets = np.zeros(64, BUCKET)
         self.adjacencies = np.zeros(64, ADJACENCY)
         self.routes: list[tuple[IPv4Network, int]] = []
-        self._plies, self._buckets, self._adjacencies, self._balances = 1, 0, 1, 1
+        self._buckets, self._adjacencies, self._balances = 0, 1, 1
         self.load_balances["n_buckets"] = 1
         self.load_balances["next"] = node_of(Kind.DROP)
 
@@ -164,27 +176,10 @@ class Fib:
         return index
 
     def route(self, prefix: str, balance: int) -> None:
-        """Shorter prefixes must come first."""
         network = IPv4Network(prefix)
         self.routes.append((network, balance))
-        first, length, leaf = int(network.network_address), network.prefixlen, balance << 1 | 1
-        if length <= 16:
-            self.roots[first >> 16 : (first >> 16) + (1 << 16 - length)] = leaf
-            return
-        middle = self._ply(self.roots, first >> 16) + (first >> 8 & 255)
-        if length <= 24:
-            self.plies[middle : middle + (1 << 24 - length)] = leaf
-            return
-        bottom = self._ply(self.plies, middle) + (first & 255)
-        self.plies[bottom : bottom + (1 << 32 - length)] = leaf
-
-    def _ply(self, leaves: Any, at: int) -> int:
-        """Where the ply of a leaf begins; made if there is none."""
-        if leaves[at] & 1:
-            self.plies[self._plies * 256 : self._plies * 256 + 256] = leaves[at]
-            leaves[at] = self._plies << 1
-            self._plies += 1
-        return int(leaves[at]) * 128
+        where = Prefixes.of(32, (int(network.network_address), network.prefixlen))
+        self.trie.set(0, where, np.array([balance], np.uint32))
 
     def lookup(self, packet_address: bytes) -> int:
         """Longest prefix match, the slow way."""
@@ -201,8 +196,8 @@ class Fib:
     @property
     def tables(self) -> dict[str, Any]:
         return {
-            "ip4_fib_roots": self.roots,
-            "ip4_fib_plies": self.plies,
+            "ip4_fib_roots": self._tables[0].array,
+            "ip4_fib_nodes": self._tables[1].array,
             "load_balances": self.load_balances,
             "lb_buckets": self.buckets,
             "adjacencies": self.adjacencies,

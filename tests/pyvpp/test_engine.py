@@ -2,6 +2,7 @@
 """The engine with the real stack: what is put in comes out or is dropped, and every buffer comes back."""
 
 import dataclasses
+import threading
 import time
 from collections.abc import Iterator
 from types import ModuleType
@@ -19,7 +20,7 @@ from pyvpp.jit import COMPILED, jit
 from pyvpp.loader import Declarations, load
 from pyvpp.node import FREE, HELD, TO_NODE, Kind, Node, node
 from pyvpp.tables import Table
-from pyvpp.typing import U16, U32, U64, Records
+from pyvpp.typing import I64, U16, U32, U64, Records
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not COMPILED, reason="the dispatcher is native code")]
 
@@ -43,6 +44,21 @@ def feature(meta: Records, frame: U32, nexts: U16, feature_chains: U16) -> None:
         nexts[i] = next_feature(feature_chains, meta[b])
 
 
+GATE = Table("test_gate", np.int64, 2)
+ENTERED, OPEN = 0, 1
+
+
+@node(name="test-gate", next={0: "error-drop"})
+@jit
+def gate(frame: U32, nexts: U16, test_gate: I64) -> None:
+    """Stays in its vector until the gate is opened."""
+    for i in range(len(frame)):
+        nexts[i] = 0
+    d.publish(test_gate, ENTERED, 1)
+    while not d.fetch(test_gate, OPEN):
+        pass
+
+
 python_saw: list[bytes] = []
 
 
@@ -55,7 +71,7 @@ def to_python(engine: Any, packet: Any) -> None:
 
 def declarations() -> Declarations:
     module = ModuleType("declared_by_a_test")
-    vars(module).update(seen=SEEN, any_next=any_next, to_python=to_python, feature=feature)
+    vars(module).update(seen=SEEN, gate_table=GATE, gate=gate, any_next=any_next, to_python=to_python, feature=feature)
     found = load()
     found.add(module)
     return found
@@ -177,6 +193,15 @@ def test_a_table_that_grows_moves_and_kernels_follow(engine):
     assert (int(seen.array[2]), int(seen.array[1000])) == (before + 1, 1)
 
 
+def test_an_array_swapped_in_is_what_kernels_see(engine):
+    table = engine.tables["test_seen"]
+    larger = table.zeros(len(table) + 5)
+    assert larger.ctypes.data % 64 == 0
+    table.swap(larger)
+    send(engine, 0, tx=2)
+    assert table.array is larger and int(larger[2]) == 1
+
+
 def test_features_enabled_and_disabled(engine):
     arc, feature = "ip4-unicast", "test-feature"
     table = engine.tables[engine.features.arcs[arc].table.name]
@@ -233,6 +258,30 @@ def test_the_barrier_stops_a_running_worker_and_lets_it_go_on(engine):
     finally:
         engine.stop()
     assert engine.workers[0].thread is None
+
+
+def test_synchronize_waits_for_the_vector_a_worker_is_in(engine):
+    engine.synchronize()  # nobody runs, nothing to wait for
+    table = engine.tables["test_gate"].array
+    engine.start()
+    try:
+        refill(engine)
+        assert engine.inject(FRAME, "test-gate")
+        while not int(table[ENTERED]):
+            time.sleep(0)
+        waiting = threading.Thread(target=engine.synchronize)
+        waiting.start()
+        waiting.join(0.05)
+        assert waiting.is_alive()
+        table[OPEN] = 1
+        waiting.join(5)
+        assert not waiting.is_alive()
+        engine.synchronize()  # a worker that sleeps is woken
+        with engine.barrier():
+            engine.synchronize()  # those that stand still hold nothing
+    finally:
+        table[OPEN] = 1
+        engine.stop()
 
 
 def broken(**changes: Any) -> Declarations:

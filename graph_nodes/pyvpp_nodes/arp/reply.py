@@ -37,8 +37,8 @@ from pyvpp_nodes.arp.packet import (
     set_sent,
 )
 from pyvpp_nodes.ethernet.header import SOURCE
-from pyvpp_nodes.fib.mtrie import fib_lookup
 from pyvpp_nodes.fib.tables import LB_RECEIVE, Kind
+from pyvpp_nodes.fib.trie.lookup import fib_lookup
 from pyvpp_nodes.integers import int64
 
 ADJACENCY_ARP, ADJACENCY_GLEAN, ADJACENCY_REWRITE = int(Kind.ARP), int(Kind.GLEAN), int(Kind.REWRITE)
@@ -140,7 +140,7 @@ def arp_reply(
     error_base: int,
     interfaces: Records,
     ip4_fib_roots: U32,
-    ip4_fib_plies: U32,
+    ip4_fib_nodes: U32,
     load_balances: Records,
     adjacencies: Records,
 ) -> None:
@@ -152,8 +152,8 @@ def arp_reply(
         fib_index = int64(interface.fib_index)
         of_host = interface.flags & (UPLINK | HOST) != 0
         sender, target = be32(heap, arp + SENDER), be32(heap, arp + TARGET)
-        from_route = load_balances[fib_lookup(ip4_fib_roots, ip4_fib_plies, fib_index, sender)]
-        to_route = load_balances[fib_lookup(ip4_fib_roots, ip4_fib_plies, fib_index, target)]
+        from_route = load_balances[fib_lookup(ip4_fib_roots, ip4_fib_nodes, fib_index, sender)]
+        to_route = load_balances[fib_lookup(ip4_fib_roots, ip4_fib_nodes, fib_index, target)]
         link = on_link(from_route, adjacencies, rx, sender)
         fault = fault_of(heap, m, arp, int64(from_route.flags), link)
         to_us = to_route.flags & LB_RECEIVE != 0 and adjacencies[to_route.adj].sw_if_index == rx

@@ -10,15 +10,18 @@ that ends in a drop.
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
+
+import numpy as np
 
 from pyvpp.errors import OperatorError
 from pyvpp_nodes.fib.adjacency import DROP, PROHIBIT, PUNT, UNREACHABLE, Adjacencies, Adjacency, Link
 from pyvpp_nodes.fib.entry import DROP_PATH, NO_INTERFACE, Entry, Follower, Path, Paths, Source, Track, Via
 from pyvpp_nodes.fib.load_balance import DROPPED, LoadBalances, Shares
-from pyvpp_nodes.fib.mtrie import Mtrie
+from pyvpp_nodes.fib.trie.arrays import NONE
+from pyvpp_nodes.fib.trie.owner import Prefixes, Trie
 
 ALL_ONES = 0xFFFFFFFF
 DEFAULTS = (
@@ -94,18 +97,14 @@ class Fib4:
         clock: Callable[[], float],
         *,
         to_node: int = 0x8000,
-        barrier: Callable[[], AbstractContextManager[Any]] | None = None,
+        barrier: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        synchronize: Callable[[], None] = lambda: None,
     ) -> None:
-        def synchronize() -> None:
-            if barrier is not None:
-                with barrier():
-                    pass
-
         self.clock = clock
         self._first_address = tables.get("ip4_interface_address")
         self.adjacencies = Adjacencies(tables, node_index, to_node, barrier, synchronize)
         self.load_balances = LoadBalances(tables, self.adjacencies, synchronize)
-        self.mtrie = Mtrie(tables, synchronize)
+        self.trie = Trie(tables["ip4_fib_roots"], tables["ip4_fib_nodes"], synchronize, barrier)
         self.links: dict[int, Link] = self.adjacencies.links
         self.addresses: dict[int, list[tuple[int, int]]] = {}  # by interface: (address, length)
         self.vrfs: list[Vrf | None] = []
@@ -127,7 +126,7 @@ class Fib4:
             return found.fib_index
         fib_index = next((i for i, vrf in enumerate(self.vrfs) if vrf is None), len(self.vrfs))
         vrf = Vrf(table_id, fib_index)
-        self.mtrie.add_root(fib_index)
+        self.trie.add_table(fib_index)
         if fib_index == len(self.vrfs):
             self.vrfs.append(vrf)
         else:
@@ -145,6 +144,7 @@ class Fib4:
         for entry in sorted(vrf, key=lambda each: -each.length):
             for source in list(entry.sources):
                 self.remove((entry.prefix, entry.length), source, vrf.fib_index, default_too=True)
+        self.trie.remove_table(vrf.fib_index)
         self.vrfs[vrf.fib_index] = None
 
     def table(self, table_id: int) -> Vrf | None:
@@ -458,7 +458,7 @@ class Fib4:
         entry.shares = self._resolve(entry)
         entry.lb = self.load_balances.create(entry.shares)
         self._owner[entry.lb] = entry
-        self.mtrie.insert(vrf.fib_index, prefix, length, entry.lb)
+        self._point(vrf, prefix, length, entry.lb)
         moved = self._tracks_within(vrf, prefix, length)
         if moved:
             self._move(moved, entry)
@@ -468,19 +468,23 @@ class Fib4:
         if entry.length:
             cover = vrf.cover(entry.prefix, entry.length)
             del vrf.by_length[entry.length][entry.prefix]
-            self.mtrie.remove(vrf.fib_index, entry.prefix, entry.length, cover.lb, cover.length)
+            self._point(vrf, entry.prefix, entry.length, NONE)
             if entry.tracks:
                 self._move(list(entry.tracks), cover)
         else:
             del vrf.by_length[0][0]
-            self.mtrie.remove(vrf.fib_index, 0, 0, 0, 0)
+            self._point(vrf, 0, 0, NONE)
         self._release_vias(entry.vias, entry)
         entry.vias = ()
         gone = tuple(path for paths in entry.sources.values() for path in paths)
         entry.sources = {}
         self._index_links(entry, gone)
         del self._owner[entry.lb]
+        self.trie.forget(entry.lb)
         self.load_balances.destroy(entry.lb)
+
+    def _point(self, vrf: Vrf, prefix: int, length: int, lb: int) -> None:
+        self.trie.set(vrf.fib_index, Prefixes.of(32, (prefix, length)), np.array([lb], np.uint32))
 
     def _activate(self, entry: Entry) -> None:
         """Another source, or other paths, decide about this entry now."""

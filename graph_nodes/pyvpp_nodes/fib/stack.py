@@ -34,7 +34,7 @@ def create(
 ) -> FibStack:
     """Make the FIB and subscribe it to the engine's interfaces, those that are there and those to come."""
     find = node_index or engine.graph.index_of
-    fib = Fib4(engine.tables, find, clock, barrier=getattr(engine, "barrier", None))
+    fib = Fib4(engine.tables, find, clock, barrier=engine.barrier, synchronize=engine.synchronize)
     stack = FibStack(fib, NeighborTable(fib, clock), fib.adjacencies)
     follower = _Interfaces(engine, stack)
     for event, handler in follower.handlers().items():

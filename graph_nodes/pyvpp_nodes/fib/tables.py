@@ -9,9 +9,8 @@ from enum import IntEnum
 import numpy as np
 
 from pyvpp.tables import Table, record_dtype
+from pyvpp_nodes.fib.trie.lookup import ROOT_BITS
 
-PLY = 256
-ROOT = 1 << 16
 FLOW_HASH_DEFAULT = 0x9F
 REWRITE_MAX = 40
 
@@ -77,9 +76,9 @@ ADJACENCY = record_dtype(
 )
 assert (LOAD_BALANCE.itemsize, BUCKET.itemsize, ADJACENCY.itemsize) == (16, 8, 128)
 
-IP4_FIB_ROOTS = Table("ip4_fib_roots", dtype=np.dtype(np.uint32), capacity=ROOT)
-IP4_FIB_PLIES = Table("ip4_fib_plies", dtype=np.dtype(np.uint32), capacity=PLY * 64)
+IP4_FIB_ROOTS = Table("ip4_fib_roots", dtype=np.dtype(np.uint32), capacity=1 << ROOT_BITS)
+IP4_FIB_NODES = Table("ip4_fib_nodes", dtype=np.dtype(np.uint32), capacity=1 << 12)
 LOAD_BALANCES = Table("load_balances", dtype=LOAD_BALANCE, capacity=1024)
 LB_BUCKETS = Table("lb_buckets", dtype=BUCKET, capacity=1024)
 ADJACENCIES = Table("adjacencies", dtype=ADJACENCY, capacity=1024)
-TABLES = (IP4_FIB_ROOTS, IP4_FIB_PLIES, LOAD_BALANCES, LB_BUCKETS, ADJACENCIES)
+TABLES = (IP4_FIB_ROOTS, IP4_FIB_NODES, LOAD_BALANCES, LB_BUCKETS, ADJACENCIES)

@@ -16,8 +16,8 @@ from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp_nodes.arp.packet import send_request
-from pyvpp_nodes.fib.mtrie import fib_lookup
 from pyvpp_nodes.fib.tables import Kind
+from pyvpp_nodes.fib.trie.lookup import fib_lookup
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.throttle import throttled
 
@@ -45,12 +45,12 @@ def source_for(
     target: int,
     interfaces: Records,
     ip4_fib_roots: U32,
-    ip4_fib_plies: U32,
+    ip4_fib_nodes: U32,
     load_balances: Records,
     adjacencies: Records,
     ip4_interface_address: U32,
 ) -> int:
-    route = fib_lookup(ip4_fib_roots, ip4_fib_plies, int64(interfaces[sw_if_index].fib_index), target)
+    route = fib_lookup(ip4_fib_roots, ip4_fib_nodes, int64(interfaces[sw_if_index].fib_index), target)
     balance = load_balances[route]
     if balance.n_buckets == 1:
         adjacency = adjacencies[balance.adj]
@@ -77,7 +77,7 @@ def ip4_arp(
     now: int,
     interfaces: Records,
     ip4_fib_roots: U32,
-    ip4_fib_plies: U32,
+    ip4_fib_nodes: U32,
     load_balances: Records,
     adjacencies: Records,
     ip4_interface_address: U32,
@@ -104,7 +104,7 @@ def ip4_arp(
                 target,
                 interfaces,
                 ip4_fib_roots,
-                ip4_fib_plies,
+                ip4_fib_nodes,
                 load_balances,
                 adjacencies,
                 ip4_interface_address,

@@ -22,8 +22,8 @@ from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, be32, u8
-from pyvpp_nodes.fib.mtrie import fib_lookup
 from pyvpp_nodes.fib.tables import LB_RECEIVE, Kind
+from pyvpp_nodes.fib.trie.lookup import fib_lookup
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import DESTINATION, PROTOCOL, SOURCE, TCP, UDP, header_bytes, is_fragment, l4_sum
 
@@ -82,11 +82,11 @@ def source_fault(
     ip: int,
     fib_index: int,
     ip4_fib_roots: U32,
-    ip4_fib_plies: U32,
+    ip4_fib_nodes: U32,
     load_balances: Records,
     adjacencies: Records,
 ) -> int:
-    balance = load_balances[fib_lookup(ip4_fib_roots, ip4_fib_plies, fib_index, be32(heap, ip + SOURCE))]
+    balance = load_balances[fib_lookup(ip4_fib_roots, ip4_fib_nodes, fib_index, be32(heap, ip + SOURCE))]
     if balance.flags & LB_RECEIVE:
         return Counter.SPOOFED_LOCAL_PACKETS
     dropped = balance.n_buckets == 1 and adjacencies[balance.adj].kind == ADJACENCY_DROP
@@ -115,7 +115,7 @@ def ip4_local(
     error_base: int,
     interfaces: Records,
     ip4_fib_roots: U32,
-    ip4_fib_plies: U32,
+    ip4_fib_nodes: U32,
     load_balances: Records,
     adjacencies: Records,
     ip4_local_protocols: U16,
@@ -130,7 +130,7 @@ def ip4_local(
         fault = l4_fault(heap, m, ip)
         if fault == NONE and interface.flags & HOST == 0:  # the host may use its own addresses
             fib_index = int64(interface.fib_index)
-            fault = source_fault(heap, ip, fib_index, ip4_fib_roots, ip4_fib_plies, load_balances, adjacencies)
+            fault = source_fault(heap, ip, fib_index, ip4_fib_roots, ip4_fib_nodes, load_balances, adjacencies)
         fragment = is_fragment(heap, ip)
         if fault == NONE and fragment and punt_tx[0] != 0:
             nexts[i] = Next.PUNT

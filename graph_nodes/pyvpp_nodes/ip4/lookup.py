@@ -17,7 +17,7 @@ from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, Records
 from pyvpp.wire import be32
-from pyvpp_nodes.fib.mtrie import fib_lookup
+from pyvpp_nodes.fib.trie.lookup import fib_lookup
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.flow_hash import ip4_flow_hash
 from pyvpp_nodes.ip4.header import DESTINATION
@@ -43,7 +43,7 @@ def ip4_lookup(
     nexts: U16,
     interfaces: Records,
     ip4_fib_roots: U32,
-    ip4_fib_plies: U32,
+    ip4_fib_nodes: U32,
     load_balances: Records,
     lb_buckets: Records,
     route_counters: Records,
@@ -52,7 +52,7 @@ def ip4_lookup(
         m = meta[b]
         ip = int64(m.cur)
         route = fib_lookup(
-            ip4_fib_roots, ip4_fib_plies, int64(interfaces[m.rx].fib_index), be32(heap, ip + DESTINATION)
+            ip4_fib_roots, ip4_fib_nodes, int64(interfaces[m.rx].fib_index), be32(heap, ip + DESTINATION)
         )
         balance = load_balances[route]
         counter = route_counters[route]

@@ -16,8 +16,8 @@ from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ethernet_header
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be16, be32, u8
-from pyvpp_nodes.fib.mtrie import fib_lookup
 from pyvpp_nodes.fib.tables import LB_PASS_THROUGH
+from pyvpp_nodes.fib.trie.lookup import fib_lookup
 from pyvpp_nodes.uplink.owner import ETHERNET_HEADER, MIN_IP4
 
 IP4 = 0x0800
@@ -47,7 +47,7 @@ def host_input(
     counters: U64,
     interfaces: Records,
     ip4_fib_roots: U32,
-    ip4_fib_plies: U32,
+    ip4_fib_nodes: U32,
     load_balances: Records,
 ) -> None:
     for i in range(len(frame)):
@@ -57,7 +57,7 @@ def host_input(
         ip = at + ETHERNET_HEADER
         if length >= ETHERNET_HEADER + MIN_IP4 and be16(heap, at + 12) == IP4 and not u8(heap, at) & MULTICAST_BIT:
             destination = be32(heap, ip + 16)
-            lb = fib_lookup(ip4_fib_roots, ip4_fib_plies, int(interface.fib_index), destination)
+            lb = fib_lookup(ip4_fib_roots, ip4_fib_nodes, int(interface.fib_index), destination)
             if not int(load_balances[lb].flags) & LB_PASS_THROUGH:
                 m.cur = ip
                 m.l3 = uint32(ip)

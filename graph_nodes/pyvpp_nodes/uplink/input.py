@@ -53,7 +53,7 @@ def uplink_input(
     emit: U32,
     interfaces: Records,
     ip4_fib_roots: U32,
-    ip4_fib_plies: U32,
+    ip4_fib_nodes: U32,
     load_balances: Records,
     ip4_local_protocols: U16,
     udp_ports: U16,
@@ -66,7 +66,7 @@ def uplink_input(
         mine = (be32(heap, at) << 16 | be16(heap, at + 4)) == int(interface.mac)
         if mine and ethertype == IP4 and is_ours(
             heap, at + ETHERNET_HEADER, length - ETHERNET_HEADER, int(interface.fib_index), ip4_fib_roots,
-            ip4_fib_plies, load_balances, ip4_local_protocols, udp_ports,
+            ip4_fib_nodes, load_balances, ip4_local_protocols, udp_ports,
         ):  # fmt: skip
             m.cur = at + ETHERNET_HEADER
             m.l3 = uint32(at + ETHERNET_HEADER)

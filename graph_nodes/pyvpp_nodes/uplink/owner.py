@@ -4,8 +4,8 @@
 from pyvpp.jit import inline
 from pyvpp.typing import U8, U16, U32, Records
 from pyvpp.wire import be16, be32, u8
-from pyvpp_nodes.fib.mtrie import fib_lookup
 from pyvpp_nodes.fib.tables import LB_PASS_THROUGH, LB_RECEIVE
+from pyvpp_nodes.fib.trie.lookup import fib_lookup
 
 ETHERNET_HEADER = 14
 MIN_IP4 = 20
@@ -21,7 +21,7 @@ def is_ours(
     length: int,
     fib_index: int,
     ip4_fib_roots: U32,
-    ip4_fib_plies: U32,
+    ip4_fib_nodes: U32,
     load_balances: Records,
     ip4_local_protocols: U16,
     udp_ports: U16,
@@ -29,7 +29,7 @@ def is_ours(
     """Whether the IPv4 packet at `ip` goes somewhere the host does not: a pod, a tunnel, or a tunnel's outer packet."""
     if length < MIN_IP4:
         return False
-    flags = int(load_balances[fib_lookup(ip4_fib_roots, ip4_fib_plies, fib_index, be32(heap, ip + 16))].flags)
+    flags = int(load_balances[fib_lookup(ip4_fib_roots, ip4_fib_nodes, fib_index, be32(heap, ip + 16))].flags)
     if not flags & LB_PASS_THROUGH:
         return True
     if not flags & LB_RECEIVE:

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """A FIB without an engine: plain arrays for tables, a clock to turn by hand, four interfaces."""
 
-from typing import Any
+from dataclasses import replace
+from ipaddress import IPv4Address
 
-import numpy as np
 import pytest
 
-from pyvpp.tables import record_dtype
+from pyvpp.tables import TableInstance
 from pyvpp_nodes.fib.adjacency import ADMIN_UP, LINK_UP, P2P, UPLINK, Link
 from pyvpp_nodes.fib.fib import Fib4
 from pyvpp_nodes.fib.neighbor import NeighborTable
 from pyvpp_nodes.fib.tables import TABLES
+from pyvpp_nodes.fib.trie.owner import Prefixes
+from pyvpp_nodes.ip4.tables import IP4_INTERFACE_ADDRESS, ROUTE_COUNTERS
 
 NODES = {
     name: 10 + i
@@ -30,39 +32,13 @@ NODES = {
 }
 
 
-class PlainTable:
-    def __init__(self, dtype: Any, capacity: int, per_worker: bool) -> None:
-        self.arrays = [np.zeros(capacity, dtype) for _ in range(2 if per_worker else 1)]
-
-    @property
-    def array(self) -> Any:
-        return self.arrays[0]
-
-    def grow(self, n: int) -> None:
-        for k, array in enumerate(self.arrays):
-            self.arrays[k] = np.zeros(max(n, len(array)), array.dtype)
-            self.arrays[k][: len(array)] = array
-
-    def sum(self) -> Any:
-        total = np.zeros_like(self.array)
-        for name in total.dtype.names:
-            total[name] = np.sum([array[name] for array in self.arrays], axis=0)
-        return total
-
-
-COUNTER = record_dtype([("packets", np.uint64), ("bytes", np.uint64)])
-
-
-def plain_tables(capacity: int | None = None) -> dict[str, PlainTable]:
-    made = {
-        table.name: PlainTable(
-            table.dtype, table.capacity if capacity is None or "fib" in table.name else capacity, table.per_worker
-        )
-        for table in TABLES
-    }
-    made["route_counters"] = PlainTable(COUNTER, 16, True)
-    made["ip4_interface_address"] = PlainTable(np.dtype(np.uint32), 16, False)
-    return made
+def plain_tables(capacity: int | None = None) -> dict[str, TableInstance]:
+    """The FIB's tables, small so that they must grow, for two workers."""
+    declared = (*TABLES, replace(ROUTE_COUNTERS, capacity=16), replace(IP4_INTERFACE_ADDRESS, capacity=16))
+    small = (
+        table if capacity is None or "fib" in table.name else replace(table, capacity=capacity) for table in declared
+    )
+    return {table.name: TableInstance(table, 2) for table in small}
 
 
 class Bench:
@@ -88,7 +64,8 @@ class Bench:
 
     def buckets(self, address: str) -> list[tuple[str, str]]:
         """What the dataplane would do: (node, next hop or interface) of each bucket, read from the tables."""
-        lb = self.fib.mtrie.lookup(0, int.from_bytes(bytes(map(int, address.split(".")))))
+        where = Prefixes.of(32, (int(IPv4Address(address)), 32))
+        lb = int(self.fib.trie.lookup(0, where.high, where.low, 32)[0])
         record = self.tables["load_balances"].array[lb]
         if record.n_buckets == 1:
             rows = [(int(record.next), int(record.adj))]
@@ -113,7 +90,7 @@ class Bench:
             fib.load_balances.pool.in_use,
             fib.load_balances.bucket_pool.in_use,
             len(fib.adjacencies),
-            fib.mtrie.plies_in_use,
+            sum(map(fib.trie.count, range(len(fib.vrfs)))),
             len(fib.vrf().tracks),
             len(fib._by_link),
             len(fib._owner),

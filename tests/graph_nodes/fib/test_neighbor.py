@@ -114,6 +114,7 @@ def test_flush_spares_static(connected: Any) -> None:
     assert connected.buckets("10.0.0.3") == [("ip4-rewrite", "10.0.0.3 eth0")]
 
 
+@pytest.mark.slow
 def test_ten_thousand_neighbors_come_and_go(bench: Any) -> None:
     bench.fib.add_address(bench.ETH0, ip("10.1.0.1"), 16)
     used = bench.in_use()

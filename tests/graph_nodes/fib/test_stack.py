@@ -2,11 +2,13 @@
 """The FIB follows an engine's interfaces by their events."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from pyvpp.tables import TableInstance
 from pyvpp_nodes.fib import create
 from pyvpp_nodes.fib.adjacency import ADMIN_UP, LINK_UP
 from pyvpp_nodes.fib.entry import attached_nexthop
@@ -35,7 +37,7 @@ def test_events_reach_routes_and_neighbors(bench: Any) -> None:
     rows = np.zeros(8, INTERFACE)
     rows[1] = (ADMIN_UP | LINK_UP, 1500, 0x8000 | 77, 0, 0x020000000001, 0)
     eth = SimpleNamespace(sw_if_index=1, name="eth0")
-    tables = {name: type(table)(table.array.dtype, 70000, False) for name, table in bench.tables.items()}
+    tables = {name: TableInstance(replace(table.table, capacity=70000), 1) for name, table in bench.tables.items()}
     tables["interfaces"] = SimpleNamespace(array=rows)
     barriers: list[int] = []
 
@@ -44,7 +46,9 @@ def test_events_reach_routes_and_neighbors(bench: Any) -> None:
         barriers.append(1)
         yield
 
-    engine = SimpleNamespace(tables=tables, events=Events(), interfaces=[eth], barrier=barrier)
+    engine = SimpleNamespace(
+        tables=tables, events=Events(), interfaces=[eth], barrier=barrier, synchronize=lambda: None
+    )
     stack = create(engine, node_index={"ip4-drop": 1}.__getitem__, clock=lambda: 5.0)
     fib = stack.fib4
     fib.add_address(1, 0x0A000001, 24)

@@ -81,6 +81,9 @@ class Control:
         self.barriers += 1
         yield
 
+    def synchronize(self) -> None:
+        """No worker, nothing to wait for."""
+
     def ethernet(self, name: str, address: str, mtu: int = 1500) -> Interface:
         mac = bytes([2, 0, 0, 0, 0, len(self.interfaces)])
         made = self.interfaces.create(name, "test", mac=mac, mtu=mtu, output="interface-output", tx="test-tx")
@@ -104,7 +107,7 @@ class Control:
             sorted(self.graph.names.values()),
             [interface.name for interface in self.interfaces],
             len(fib.load_balances), fib.load_balances.pool.in_use, fib.load_balances.bucket_pool.in_use,
-            len(fib.adjacencies), fib.mtrie.plies_in_use, len(fib.vrf().tracks), len(fib._tunnels), len(fib._midchains),
+            len(fib.adjacencies), fib.trie.count(0), len(fib.vrf().tracks), len(fib._tunnels), len(fib._midchains),
             [len(self.tables[name].array) for name in ("ipip_keys", "vxlan_keys", "vxlan_tunnels", "interfaces")],
             [self.tables[name].array.tobytes() for name in ("ipip_keys", "vxlan_keys", "vxlan_tunnels")],
             int(self.tables["ip4_local_protocols"].array[4]), int(self.tables["udp_ports"].array[4789]),

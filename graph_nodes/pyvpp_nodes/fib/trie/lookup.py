@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The forwarding trie, read side: from a destination to its load balance.
+
+The first 18 bits of an address index a table of roots. Each root, and each entry with CHILD set, is the position of a
+*block*: 64 slots for the next six bits, compressed as in a Poptrie (Asai and Ohara, SIGCOMM 2015), with bitmap and
+entries side by side, so that one cache line often serves both:
+
+    word 0, 1   bitmap of 64 bits: slot s begins a new run of equal entries (slot 0 always does)
+    word 2 ...  one entry per run: a load balance, or CHILD | position of the block for the next six bits
+
+A root whose 64 slots are all alike leads to a block of a single run, one for each load balance. So every lookup down
+to 24 bits is the same three loads without a branch, and the processor overlaps those of many packets by itself.
+
+Clocks per lookup, a million routes as on the Internet (9.3 MB), vectors of 256, one core of an EPYC Zen 4, the best of
+15; destinations inside routes / uniform over all addresses / below one route:
+
+    this                                                    7.8 /  7.3 / 2.3
+    with leaves in the roots, told by a bit                 8.5 / 15.9 / 1.7   (mispredicted branches)
+    bitmaps and leaves of 16 bits in tables apart, 6.5 MB  11.2 / 10.5 / 3.4   (one more cache miss)
+    roots and blocks in two passes over the vector          7.7 /  6.5 / 2.6   (not worth a scratch array)
+    DIR-24-8, 64 MB                                         7.7 / 12.3 / 0.8
+"""
+
+from typing import Any
+
+from numba import uint64
+
+from pyvpp.bits import load64, popcount
+from pyvpp.jit import inline, jit
+from pyvpp.typing import U32, U64
+from pyvpp_nodes.integers import int64
+
+ROOT_BITS = 18
+STRIDE = 6
+SLOTS = 1 << STRIDE
+CHILD = 1 << 31
+HEAD = 2  # words of a block before its entries
+
+
+@inline
+def entry_of(nodes: U32, block: int, slot: int) -> int:
+    """What a block says about one of its 64 slots: the entry of the run that the slot lies in."""
+    runs = popcount(load64(nodes, block) << uint64(SLOTS - 1 - slot))
+    return int64(nodes[block + HEAD - 1 + runs])
+
+
+@inline
+def fib_lookup(ip4_fib_roots: U32, ip4_fib_nodes: U32, fib_index: int, dst: int) -> int:
+    """The load balance that an IPv4 destination leads to."""
+    address = int64(dst)
+    block = int64(ip4_fib_roots[(int64(fib_index) << ROOT_BITS) + (address >> 14)])
+    entry = entry_of(ip4_fib_nodes, block, (address >> 8) & 63)
+    if entry & CHILD:
+        entry = entry_of(ip4_fib_nodes, entry ^ CHILD, (address >> 2) & 63)
+        if entry & CHILD:
+            entry = entry_of(ip4_fib_nodes, entry ^ CHILD, (address << 4) & 63)
+    return entry
+
+
+@inline
+def fib6_lookup(ip6_fib_roots: U32, ip6_fib_nodes: U32, fib_index: int, dst_high: Any, dst_low: Any) -> int:
+    """The load balance that an IPv6 destination leads to, given as two unsigned 64-bit words in host order."""
+    high, low = uint64(dst_high), uint64(dst_low)
+    entry = int64(ip6_fib_roots[(int64(fib_index) << ROOT_BITS) + int64(high >> uint64(64 - ROOT_BITS))]) | CHILD
+    high = (high << uint64(ROOT_BITS)) | (low >> uint64(64 - ROOT_BITS))
+    low = low << uint64(ROOT_BITS)
+    while entry & CHILD:
+        entry = entry_of(ip6_fib_nodes, entry ^ CHILD, int64(high >> uint64(64 - STRIDE)))
+        high = (high << uint64(STRIDE)) | (low >> uint64(64 - STRIDE))
+        low = low << uint64(STRIDE)
+    return entry
+
+
+@jit
+def lookup4_many(roots: U32, nodes: U32, fib_index: int, high: U64, out: U32) -> None:
+    """`fib_lookup` of IPv4 addresses that lie in the upper half of `high`, for control code and tests."""
+    for i in range(len(out)):
+        out[i] = fib_lookup(roots, nodes, fib_index, int64(high[i] >> uint64(32)))
+
+
+@jit
+def lookup6_many(roots: U32, nodes: U32, fib_index: int, high: U64, low: U64, out: U32) -> None:
+    """`fib6_lookup` for a vector, for control code and tests."""
+    for i in range(len(out)):
+        out[i] = fib6_lookup(roots, nodes, fib_index, high[i], low[i])

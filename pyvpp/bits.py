@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Machine words in kernels: count their bits, load two table words as one, publish one to other threads.
+
+Each is one machine instruction in compiled code and the same thing in Python otherwise.
+"""
+
+from typing import Any
+
+from numba import types, uint64
+from numba.extending import intrinsic
+
+from pyvpp.jit import BOUNDSCHECK, COMPILED, inline
+from pyvpp.typing import U32
+
+
+def _python_popcount(word: Any) -> int:
+    return int(word).bit_count()
+
+
+def _python_load64(array: U32, at: int) -> Any:
+    if at < 0 or at + 2 > len(array):
+        raise IndexError(f"two words at {at} of {len(array)}")
+    return uint64(int(array[at]) | int(array[at + 1]) << 32)
+
+
+def _python_publish32(array: U32, at: int, value: int) -> None:
+    array[at] = value
+
+
+if COMPILED:
+    from llvmlite import ir
+
+    def _address(context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
+        return builder.gep(context.make_array(array_type)(context, builder, array).data, [at])
+
+    @intrinsic
+    def _ctpop(typing: Any, word: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.ctpop(args[0])
+
+        return types.int64(types.uint64), emit
+
+    @intrinsic
+    def _load64(typing: Any, array: Any, at: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer = _address(context, builder, signature.args[0], args[0], args[1])
+            return builder.load(builder.bitcast(pointer, ir.IntType(64).as_pointer()), align=4)
+
+        return types.uint64(array, types.int64), emit
+
+    @intrinsic
+    def _publish32(typing: Any, array: Any, at: Any, value: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer = _address(context, builder, signature.args[0], args[0], args[1])
+            builder.store_atomic(builder.trunc(args[2], ir.IntType(32)), pointer, "release", 4)
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64, types.int64), emit
+
+    @inline
+    def popcount(word: Any) -> int:
+        """How many bits of an unsigned 64-bit word are set."""
+        return _ctpop(word)
+
+    @inline
+    def load64(array: U32, at: int) -> Any:
+        """Elements `at` and `at + 1` as one unsigned word, the first in its low half."""
+        if BOUNDSCHECK and (at < 0 or at + 2 > len(array)):
+            raise IndexError("two words outside the array")
+        return _load64(array, at)
+
+    @inline
+    def publish32(array: U32, at: int, value: int) -> None:
+        """One atomic store with release order: whoever sees it sees all that was stored before it."""
+        if BOUNDSCHECK and (at < 0 or at >= len(array)):
+            raise IndexError("store outside the array")
+        _publish32(array, at, value)
+else:
+    popcount, load64, publish32 = _python_popcount, _python_load64, _python_publish32
