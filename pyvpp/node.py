@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Any
 
+from numba import uint64
+
 from pyvpp.features import Feature
-from pyvpp.jit import plain
+from pyvpp.jit import jit, plain, rare_case
+from pyvpp.typing import U64, Record
 
 TO_NODE = 0x8000
 FREE = 0xFFFF
@@ -102,3 +105,12 @@ def node(
         return Node(name, kernel, slots, members, kind, template, features, trace)
 
     return declare
+
+
+@jit
+def set_error(m: Record, counters: U64, error_base: int, error: int, next_: int) -> int:
+    """Counts why a packet is dropped or leaves the usual way, and notes it in the packet; answers `next_`."""
+    rare_case()
+    counters[error] += uint64(1)
+    m.error = error_base + error
+    return next_

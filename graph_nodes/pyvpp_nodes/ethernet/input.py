@@ -15,12 +15,12 @@ from numba import uint64
 
 from pyvpp.buffers import L2_VALID
 from pyvpp.interface import ADMIN_UP, L2
-from pyvpp.jit import inline, jit
-from pyvpp.node import NodeCounter, node
+from pyvpp.jit import inline, jit, rare_case
+from pyvpp.node import NodeCounter, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ethernet_header
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
-from pyvpp.wire import be16, be32, be64, le16, u8
+from pyvpp.wire import be16, be64, le16, u8
 from pyvpp_nodes.ethernet.header import ETHERNET_ARP, ETHERNET_IP4, HEADER_BYTES, is_vlan
 from pyvpp_nodes.integers import int64
 
@@ -65,6 +65,40 @@ def fault_of_type(ethertype: int, payload: int) -> int:
     return Counter.UNKNOWN_TYPE
 
 
+@jit
+def look_closely(heap: U8, m: Record, ethernet: int, interface: Record, counters: U64, error_base: int) -> int:
+    """The next of a frame that is not plain IPv4."""
+    rare_case()
+    flags, length = int64(interface.flags), int64(m.len)
+    header = HEADER_BYTES
+    ethertype = be16(heap, ethernet + 12)
+    fault = NONE
+    if flags & ADMIN_UP == 0:
+        fault = int64(Counter.DOWN)
+    elif length < HEADER_BYTES:
+        fault = int64(Counter.TOO_SHORT)
+    elif u8(heap, ethernet) & 1 == 0 and be64(heap, ethernet) >> uint64(16) != interface.mac:
+        fault = int64(Counter.L3_MAC_MISMATCH)
+    while fault == NONE and is_vlan(ethertype):
+        if length < header + 4:
+            fault = int64(Counter.TOO_SHORT)
+        elif be16(heap, ethernet + header) & 0xFFF:
+            fault = int64(Counter.UNKNOWN_VLAN)
+        else:
+            ethertype = be16(heap, ethernet + header + 2)
+            header += 4
+    next_ = int64(Next.IP4 if ethertype == ETHERNET_IP4 else Next.ARP)
+    if fault == NONE and ethertype != ETHERNET_IP4 and ethertype != ETHERNET_ARP:
+        fault = fault_of_type(ethertype, length - header)
+    if fault != NONE:
+        return set_error(m, counters, error_base, fault, int64(Next.DROP))
+    m.l2 = ethernet
+    m.cur = ethernet + header
+    m.len = length - header
+    m.flags = m.flags | L2_VALID
+    return next_
+
+
 def format_trace(record: TraceRecord) -> list[str]:
     return format_ethernet_header(record.data)
 
@@ -90,43 +124,7 @@ def ethernet_input(
             m.cur = ethernet + HEADER_BYTES
             m.len = length - HEADER_BYTES
             m.flags = m.flags | L2_VALID
-            continue
-        flags = int64(interface.flags)
-        header = HEADER_BYTES
-        ethertype = be16(heap, ethernet + 12)
-        fault = NONE
-        if flags & ADMIN_UP == 0:
-            fault = Counter.DOWN
-        elif length < HEADER_BYTES:
-            fault = Counter.TOO_SHORT
-        elif flags & L2:
+        elif interface.flags & (ADMIN_UP | L2) == ADMIN_UP | L2 and length >= HEADER_BYTES:
             nexts[i] = Next.L2
-            continue
-        elif u8(heap, ethernet) & 1 == 0 and be32(heap, ethernet) << 16 | be16(heap, ethernet + 4) != int64(
-            interface.mac
-        ):
-            fault = Counter.L3_MAC_MISMATCH
         else:
-            while is_vlan(ethertype) and fault == NONE:
-                if length < header + 4:
-                    fault = Counter.TOO_SHORT
-                elif be16(heap, ethernet + header) & 0xFFF:
-                    fault = Counter.UNKNOWN_VLAN
-                else:
-                    ethertype = be16(heap, ethernet + header + 2)
-                    header += 4
-            if fault == NONE and ethertype == ETHERNET_IP4:
-                nexts[i] = Next.IP4
-            elif fault == NONE and ethertype == ETHERNET_ARP:
-                nexts[i] = Next.ARP
-            elif fault == NONE:
-                fault = fault_of_type(ethertype, length - header)
-        if fault != NONE:
-            counters[fault] += uint64(1)
-            m.error = error_base + fault
-            nexts[i] = Next.DROP
-            continue
-        m.l2 = ethernet
-        m.cur = ethernet + header
-        m.len = length - header
-        m.flags = m.flags | L2_VALID
+            nexts[i] = look_closely(heap, m, ethernet, interface, counters, error_base)

@@ -4,11 +4,9 @@ string in front of it when it may."""
 
 from enum import IntEnum
 
-from numba import uint64
-
 from pyvpp.buffers import CSUM_PARTIAL, LOCALLY_ORIGINATED
 from pyvpp.jit import inline
-from pyvpp.node import NodeCounter
+from pyvpp.node import NodeCounter, set_error
 from pyvpp.typing import U8, U64, Record
 from pyvpp.wire import be16, le64, put_le64, put_u8, u8
 from pyvpp_nodes.icmp.message import FRAGMENTATION_NEEDED, TIME_EXCEEDED, TTL_IN_TRANSIT, UNREACHABLE, ask_for_error
@@ -19,6 +17,7 @@ FORWARD, EXPIRED, TOO_BIG, FRAGMENT_IT = 0, 1, 2, 3
 ETHERNET_BYTES = 14
 LINK_LAYER_ROOM = 64
 """What a tunnel leaves free in front of its outer header, more than any link layer needs."""
+GO_ON = -1
 GSO_TCP4, GSO_TCP6, GSO_ECN = 1, 4, 0x80
 UDP_BYTES = 8
 
@@ -38,14 +37,14 @@ class Counter(NodeCounter):
 
 
 @inline
-def is_plain(heap: U8, m: Record, ip: int, adjacency: Record) -> bool:
-    """Nearly every packet, in one test: forwarded from elsewhere, no GSO, it may go on, behind an Ethernet header."""
+def is_plain(heap: U8, m: Record, ip: int, adjacency: Record, rewrite_bytes: int) -> bool:
+    """Nearly every packet, in one test: from elsewhere, no GSO, it may go on, behind a header of this length."""
     return bool(
         m.gso_type == 0
         and m.flags & LOCALLY_ORIGINATED == 0
         and u8(heap, ip + TTL) > 1
         and m.len <= adjacency.mtu
-        and adjacency.rewrite_bytes == ETHERNET_BYTES
+        and adjacency.rewrite_bytes == rewrite_bytes
     )
 
 
@@ -74,15 +73,11 @@ def verdict(heap: U8, m: Record, ip: int, mtu: int) -> int:
 def refuse(m: Record, decision: int, mtu: int, counters: U64, error_base: int) -> int:
     """Counts a packet that may not go on, leaves the reason in it, and answers where it goes."""
     if decision == EXPIRED:
-        counters[Counter.TIME_EXPIRED] += uint64(1)
-        m.error = error_base + Counter.TIME_EXPIRED
         ask_for_error(m, TIME_EXCEEDED, TTL_IN_TRANSIT, 0)
-        return int64(Next.ICMP_ERROR)
+        return set_error(m, counters, error_base, Counter.TIME_EXPIRED, int64(Next.ICMP_ERROR))
     if decision == TOO_BIG:
-        counters[Counter.MTU_EXCEEDED] += uint64(1)
-        m.error = error_base + Counter.MTU_EXCEEDED
         ask_for_error(m, UNREACHABLE, FRAGMENTATION_NEEDED, mtu)
-        return int64(Next.ICMP_ERROR)
+        return set_error(m, counters, error_base, Counter.MTU_EXCEEDED, int64(Next.ICMP_ERROR))
     return int64(Next.FRAG)
 
 

@@ -7,11 +7,13 @@ either way.
 
 from pyvpp.jit import inline
 from pyvpp.typing import U8
-from pyvpp.wire import be16, le16, le32, put_be16, put_be32, put_le16, put_u8, u8
+from pyvpp.wire import be16, le16, le32, put_be16, put_be32, put_be64, put_le16, put_u8, u8
 from pyvpp_nodes.integers import int64
 
 TOS, TOTAL_LENGTH, ID, FRAGMENT, TTL, PROTOCOL, CHECKSUM, SOURCE, DESTINATION = 1, 2, 4, 6, 8, 9, 10, 12, 16
 HEADER_BYTES = 20
+PLAIN = 0x45
+"""Version 4, no options: the first byte of nearly every packet."""
 DONT_FRAGMENT, MORE_FRAGMENTS, FRAGMENT_OFFSET = 0x4000, 0x2000, 0x1FFF
 ICMP, IGMP, IP_IN_IP, TCP, UDP = 1, 2, 4, 6, 17
 
@@ -77,15 +79,17 @@ def is_fragment(heap: U8, ip: int) -> bool:
 
 @inline
 def put_header(heap: U8, ip: int, length: int, ttl: int, protocol: int, source: int, destination: int) -> None:
-    """A header without options, id and flags zero."""
-    put_be16(heap, ip, 0x4500)
-    put_be16(heap, ip + TOTAL_LENGTH, length)
-    put_be32(heap, ip + ID, 0)
-    put_be16(heap, ip + TTL, ttl << 8 | protocol)
-    put_be16(heap, ip + CHECKSUM, 0)
+    """A header without options, id and flags zero.
+
+    The sum is of the values: to load what was just stored in other widths costs 15 clocks (no store forwarding).
+    """
+    version_and_tos = PLAIN << 8
+    total = version_and_tos + length + (ttl << 8 | protocol) + (source >> 16) + (source & 0xFFFF)
+    checksum = fold(total + (destination >> 16) + (destination & 0xFFFF)) ^ 0xFFFF
+    put_be64(heap, ip, version_and_tos << 48 | length << 32)
+    put_be32(heap, ip + TTL, ttl << 24 | protocol << 16 | checksum)
     put_be32(heap, ip + SOURCE, source)
     put_be32(heap, ip + DESTINATION, destination)
-    put_le16(heap, ip + CHECKSUM, sum20(heap, ip) ^ 0xFFFF)
 
 
 @inline

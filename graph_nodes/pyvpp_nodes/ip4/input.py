@@ -16,7 +16,7 @@ from numba import uint64
 
 from pyvpp.features import FeatureArc, enter_arc
 from pyvpp.jit import inline, jit, rare_case
-from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
@@ -27,6 +27,7 @@ from pyvpp_nodes.ip4.header import (
     FRAGMENT,
     FRAGMENT_OFFSET,
     HEADER_BYTES,
+    PLAIN,
     SOURCE,
     TOTAL_LENGTH,
     TTL,
@@ -61,8 +62,6 @@ class Counter(NodeCounter):
 NONE = -1
 NOT_FIRST_AS_LOADED = (FRAGMENT_OFFSET & 0xFF) << 24 | FRAGMENT_OFFSET >> 8 << 16
 """The fragment offset in the word it shares with the id, least significant byte first."""
-PLAIN = 0x45
-"""Version 4, no options: the first byte of nearly every packet."""
 
 
 @inline
@@ -109,7 +108,7 @@ def fault_of(heap: U8, ip: int, length: int) -> int:
     return NONE
 
 
-@inline
+@jit
 def look_closely(heap: U8, m: Record, ip: int, counters: U64, error_base: int) -> int:
     """The next of a packet that is not plain."""
     rare_case()
@@ -127,9 +126,7 @@ def look_closely(heap: U8, m: Record, ip: int, counters: U64, error_base: int) -
     elif fault == Counter.TIME_EXPIRED:
         ask_for_error(m, TIME_EXCEEDED, TTL_IN_TRANSIT, 0)
         next_ = int64(Next.ICMP_ERROR)
-    counters[fault] += uint64(1)
-    m.error = error_base + fault
-    return next_
+    return set_error(m, counters, error_base, fault, next_)
 
 
 def format_trace(record: TraceRecord) -> list[str]:

@@ -17,7 +17,7 @@ from pyvpp.buffers import CSUM_PARTIAL, CSUM_VALID
 from pyvpp.features import FeatureArc, enter_arc
 from pyvpp.interface import HOST
 from pyvpp.jit import inline, jit
-from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
@@ -54,13 +54,11 @@ NONE = -1
 
 
 @inline
-def l4_fault(heap: U8, m: Record, ip: int) -> int:
-    protocol = u8(heap, ip + PROTOCOL)
+def l4_fault(heap: U8, m: Record, ip: int, protocol: int) -> int:
+    """What is wrong with the UDP or TCP header, or its checksum where neither device nor sender has vouched for it."""
     header = header_bytes(heap, ip)
     l4 = ip + header
     n = int64(m.len) - header
-    if is_fragment(heap, ip):
-        return NONE
     unverified = m.flags & (CSUM_PARTIAL | CSUM_VALID) == 0
     if protocol == UDP:
         if n < UDP_BYTES:
@@ -70,27 +68,25 @@ def l4_fault(heap: U8, m: Record, ip: int) -> int:
             return Counter.UDP_LENGTH
         if unverified and be16(heap, l4 + 6) != 0 and l4_sum(heap, ip, l4, length, UDP) != 0xFFFF:
             return Counter.UDP_CHECKSUM
-    elif protocol == TCP:
-        if n < TCP_BYTES or (unverified and l4_sum(heap, ip, l4, n, TCP) != 0xFFFF):
-            return Counter.TCP_CHECKSUM
+    elif n < TCP_BYTES or (unverified and l4_sum(heap, ip, l4, n, TCP) != 0xFFFF):
+        return Counter.TCP_CHECKSUM
     return NONE
 
 
 @inline
 def source_fault(
-    heap: U8,
-    ip: int,
     fib_index: int,
+    source: int,
     ip4_fib_roots: U32,
     ip4_fib_nodes: U32,
     load_balances: Records,
     adjacencies: Records,
 ) -> int:
-    balance = load_balances[fib_lookup(ip4_fib_roots, ip4_fib_nodes, fib_index, be32(heap, ip + SOURCE))]
+    """What is wrong with a source address: it is our own, or no route leads back to it."""
+    balance = load_balances[fib_lookup(ip4_fib_roots, ip4_fib_nodes, fib_index, source)]
     if balance.flags & LB_RECEIVE:
         return Counter.SPOOFED_LOCAL_PACKETS
-    dropped = balance.n_buckets == 1 and adjacencies[balance.adj].kind == ADJACENCY_DROP
-    if dropped and be32(heap, ip + DESTINATION) != EVERYBODY:
+    if balance.n_buckets == 1 and adjacencies[balance.adj].kind == ADJACENCY_DROP:
         return Counter.SRC_LOOKUP_MISS
     return NONE
 
@@ -123,34 +119,39 @@ def ip4_local(
     feature_chains: U16,
     ip4_local_arc: U32,
 ) -> None:
+    checked_source, checked_fib, checked_fault = -1, -1, NONE  # the last source: packets of a flow follow each other
     for i, b in enumerate(frame):
         m = meta[b]
         ip = int64(m.cur)
         interface = interfaces[m.rx]
-        fault = l4_fault(heap, m, ip)
-        if fault == NONE and interface.flags & HOST == 0:  # the host may use its own addresses
-            fib_index = int64(interface.fib_index)
-            fault = source_fault(heap, ip, fib_index, ip4_fib_roots, ip4_fib_nodes, load_balances, adjacencies)
+        protocol = u8(heap, ip + PROTOCOL)
         fragment = is_fragment(heap, ip)
-        if fault == NONE and fragment and punt_tx[0] != 0:
-            nexts[i] = Next.PUNT
-            continue
+        fault = l4_fault(heap, m, ip, protocol) if protocol in (UDP, TCP) and not fragment else NONE
+        if fault == NONE and interface.flags & HOST == 0:  # the host may use its own addresses
+            source, fib_index = be32(heap, ip + SOURCE), int64(interface.fib_index)
+            if source != checked_source or fib_index != checked_fib:
+                checked_fault = source_fault(
+                    fib_index, source, ip4_fib_roots, ip4_fib_nodes, load_balances, adjacencies
+                )
+                checked_source, checked_fib = source, fib_index
+            fault = checked_fault
+            if fault == Counter.SRC_LOOKUP_MISS and be32(heap, ip + DESTINATION) == EVERYBODY:
+                fault = NONE
         if fault == NONE and fragment:
+            if punt_tx[0] != 0:
+                nexts[i] = Next.PUNT
+                continue
             fault = Counter.FRAGMENT
         if fault != NONE:
-            counters[fault] += uint64(1)
-            m.error = error_base + fault
-            nexts[i] = Next.DROP
+            nexts[i] = set_error(m, counters, error_base, fault, int64(Next.DROP))
             continue
         m.l3 = ip
         m.l4 = ip + header_bytes(heap, ip)
         arc = int64(ip4_local_arc[m.rx])
-        taker = int64(ip4_local_protocols[heap[ip + PROTOCOL]])
+        taker = int64(ip4_local_protocols[uint64(protocol)])
         if arc:
             nexts[i] = enter_arc(feature_chains, m, arc)
         elif taker:
             nexts[i] = taker
         else:
-            counters[Counter.UNKNOWN_PROTOCOL] += uint64(1)
-            m.error = error_base + Counter.UNKNOWN_PROTOCOL
-            nexts[i] = Next.PUNT
+            nexts[i] = set_error(m, counters, error_base, Counter.UNKNOWN_PROTOCOL, int64(Next.PUNT))

@@ -9,20 +9,20 @@ buffer has no room in front is dropped.
 
 from enum import IntEnum
 
-from numba import uint64
-
 from pyvpp.buffers import LOCALLY_ORIGINATED, slot_start
 from pyvpp.features import enter_arc
-from pyvpp.jit import inline, jit
-from pyvpp.node import node
+from pyvpp.jit import inline, jit, rare_case
+from pyvpp.node import node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_hex
-from pyvpp.typing import U8, U16, U32, U64, Records
-from pyvpp.wire import be16, put_be16
+from pyvpp.typing import U8, U16, U32, U64, Record, Records
+from pyvpp.wire import be16, le16, le64, put_be16, put_le32, put_le64
 from pyvpp_nodes.integers import int64
-from pyvpp_nodes.ip4.forward import FORWARD, LINK_LAYER_ROOM, Counter, prepend, refuse, verdict
+from pyvpp_nodes.ip4.forward import FORWARD, LINK_LAYER_ROOM, Counter, is_plain, prepend, refuse, verdict
 from pyvpp_nodes.ip4.forward import Next as Refused
-from pyvpp_nodes.ip4.header import CHECKSUM, HEADER_BYTES, TOTAL_LENGTH, decrement_ttl, patched
+from pyvpp_nodes.ip4.header import CHECKSUM, HEADER_BYTES, ID, SOURCE, TOTAL_LENGTH, decrement_ttl, patched
+
+OUTER_ROOM = HEADER_BYTES + LINK_LAYER_ROOM
 
 
 class Next(IntEnum):
@@ -34,12 +34,60 @@ class Next(IntEnum):
 
 
 @inline
+def put_outer_header(heap: U8, m: Record, ip: int, adjacency: Record) -> None:
+    """An outer IPv4 header alone (IPIP), whose checksum in the adjacency is right for a length of zero."""
+    outer = ip - HEADER_BYTES
+    length = int64(m.len) + HEADER_BYTES
+    checksum = patched(be16(adjacency.rewrite, CHECKSUM), 0, length)
+    put_le32(heap, outer, le16(adjacency.rewrite, 0))
+    put_be16(heap, outer + TOTAL_LENGTH, length)
+    put_le64(heap, outer + ID, le64(adjacency.rewrite, ID))
+    put_be16(heap, outer + CHECKSUM, checksum)
+    put_le64(heap, outer + SOURCE, le64(adjacency.rewrite, SOURCE))
+    m.cur = outer
+    m.l3 = outer
+    m.len = length
+
+
+@inline
 def fix_length(heap: U8, outer: int, length: int) -> None:
     """A GSO packet may outgrow the field; its segments get their own lengths."""
     put_be16(
         heap, outer + CHECKSUM, patched(be16(heap, outer + CHECKSUM), be16(heap, outer + TOTAL_LENGTH), length & 0xFFFF)
     )
     put_be16(heap, outer + TOTAL_LENGTH, length & 0xFFFF)
+
+
+@jit
+def look_closely(
+    heap: U8,
+    m: Record,
+    b: int,
+    ip: int,
+    adjacency: Record,
+    counters: U64,
+    error_base: int,
+    feature_chains: U16,
+    ip4_output_arc: U32,
+) -> int:
+    """The next of a packet that is not plain, or whose tunnel has more than an IPv4 header."""
+    rare_case()
+    decision = verdict(heap, m, ip, int64(adjacency.mtu))
+    if decision != FORWARD:
+        return refuse(m, decision, int64(adjacency.mtu), counters, error_base)
+    if m.gso_type:
+        return int64(Next.GSO)  # comes back in segments
+    if ip - int64(adjacency.rewrite_bytes) - LINK_LAYER_ROOM < slot_start(b):
+        return set_error(m, counters, error_base, Counter.NO_ROOM, int64(Next.DROP))
+    if m.flags & LOCALLY_ORIGINATED == 0:
+        decrement_ttl(heap, ip)
+    outer = prepend(heap, m, adjacency)
+    if int64(adjacency.rewrite_bytes) >= HEADER_BYTES:
+        fix_length(heap, outer, int64(m.len))
+    m.l3 = outer
+    m.tx = adjacency.sw_if_index
+    arc = int64(ip4_output_arc[m.tx])
+    return enter_arc(feature_chains, m, arc) if arc else int64(Next.TUNNEL_OUTPUT)
 
 
 def format_trace(record: TraceRecord) -> list[str]:
@@ -77,23 +125,14 @@ def ip4_midchain(
         m = meta[b]
         ip = int64(m.cur)
         adjacency = adjacencies[m.adj]
-        decision = verdict(heap, m, ip, int64(adjacency.mtu))
-        if decision == FORWARD and m.gso_type:
-            nexts[i] = Next.GSO  # comes back in segments
-        elif decision == FORWARD and ip - int64(adjacency.rewrite_bytes) - LINK_LAYER_ROOM < slot_start(b):
-            counters[Counter.NO_ROOM] += uint64(1)
-            m.error = error_base + Counter.NO_ROOM
-            nexts[i] = Next.DROP
-        elif decision == FORWARD:
-            if m.flags & LOCALLY_ORIGINATED == 0:
-                decrement_ttl(heap, ip)
-            tx = int64(adjacency.sw_if_index)
-            outer = prepend(heap, m, adjacency)
-            if int64(adjacency.rewrite_bytes) >= HEADER_BYTES:
-                fix_length(heap, outer, int64(m.len))
-            m.l3 = outer
+        if ip - OUTER_ROOM >= slot_start(b) and is_plain(heap, m, ip, adjacency, HEADER_BYTES):
+            decrement_ttl(heap, ip)
+            tx = adjacency.sw_if_index
+            put_outer_header(heap, m, ip, adjacency)
             m.tx = tx
             arc = int64(ip4_output_arc[tx])
             nexts[i] = enter_arc(feature_chains, m, arc) if arc else int64(Next.TUNNEL_OUTPUT)
         else:
-            nexts[i] = refuse(m, decision, int64(adjacency.mtu), counters, error_base)
+            nexts[i] = look_closely(
+                heap, m, int64(b), ip, adjacency, counters, error_base, feature_chains, ip4_output_arc
+            )

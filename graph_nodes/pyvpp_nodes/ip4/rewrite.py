@@ -9,14 +9,16 @@ arc ip4-output of the interface it leaves by. `m.l3` must be at the IP header, w
 
 from pyvpp.buffers import LOCALLY_ORIGINATED
 from pyvpp.features import enter_arc
-from pyvpp.jit import jit
+from pyvpp.jit import jit, rare_case
 from pyvpp.node import node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_hex
-from pyvpp.typing import U8, U16, U32, U64, Records
+from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.forward import (
+    ETHERNET_BYTES,
     FORWARD,
+    GO_ON,
     Counter,
     Next,
     is_plain,
@@ -26,6 +28,19 @@ from pyvpp_nodes.ip4.forward import (
     verdict,
 )
 from pyvpp_nodes.ip4.header import decrement_ttl
+
+
+@jit
+def age_and_prepend(heap: U8, m: Record, ip: int, adjacency: Record, counters: U64, error_base: int) -> int:
+    """What is done with a packet that is not plain: GO_ON, or where it goes instead."""
+    rare_case()
+    decision = verdict(heap, m, ip, int64(adjacency.mtu))
+    if decision != FORWARD:
+        return refuse(m, decision, int64(adjacency.mtu), counters, error_base)
+    if m.flags & LOCALLY_ORIGINATED == 0:
+        decrement_ttl(heap, ip)
+    prepend(heap, m, adjacency)
+    return GO_ON
 
 
 def format_trace(record: TraceRecord) -> list[str]:
@@ -57,17 +72,14 @@ def ip4_rewrite(
         m = meta[b]
         ip = int64(m.cur)
         adjacency = adjacencies[m.adj]
-        if not is_plain(heap, m, ip, adjacency):
-            decision = verdict(heap, m, ip, int64(adjacency.mtu))
-            if decision != FORWARD:
-                nexts[i] = refuse(m, decision, int64(adjacency.mtu), counters, error_base)
-                continue
-            if m.flags & LOCALLY_ORIGINATED == 0:
-                decrement_ttl(heap, ip)
-            prepend(heap, m, adjacency)
-        else:
+        if is_plain(heap, m, ip, adjacency, ETHERNET_BYTES):
             decrement_ttl(heap, ip)
             put_ethernet_rewrite(heap, m, ip, adjacency)
+        else:
+            refused = age_and_prepend(heap, m, ip, adjacency, counters, error_base)
+            if refused != GO_ON:
+                nexts[i] = refused
+                continue
         tx = adjacency.sw_if_index
         m.tx = tx
         arc = int64(ip4_output_arc[tx])

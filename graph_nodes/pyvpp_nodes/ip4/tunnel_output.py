@@ -14,7 +14,6 @@ from pyvpp.node import node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U16, U32, Records
-from pyvpp_nodes.integers import int64
 
 
 class Next(IntEnum):
@@ -31,8 +30,8 @@ def tunnel_output(meta: Records, frame: U32, nexts: U16, adjacencies: Records, i
     for i, b in enumerate(frame):
         m = meta[b]
         adjacency = adjacencies[m.adj]
-        tunnel = int64(adjacency.sw_if_index)
-        interface_tx[tunnel].packets += uint64(1)
-        interface_tx[tunnel].bytes += uint64(m.len)
+        counter = interface_tx[adjacency.sw_if_index]
+        counter.packets += uint64(1)
+        counter.bytes += uint64(m.len)
         m.adj = adjacency.adj
         nexts[i] = adjacency.stacked_next

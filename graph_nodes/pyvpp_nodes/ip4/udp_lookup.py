@@ -11,7 +11,7 @@ from enum import IntEnum
 from numba import uint64
 
 from pyvpp.jit import jit
-from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import be
 from pyvpp.typing import U8, U16, U32, U64, Records
@@ -56,21 +56,16 @@ def ip4_udp_lookup(
         header = header_bytes(heap, ip)
         udp = ip + header
         n = int64(m.len) - header
-        if n < UDP_BYTES or be16(heap, udp + 4) < UDP_BYTES or be16(heap, udp + 4) > n:
-            counters[Counter.LENGTH_ERROR] += uint64(1)
-            m.error = error_base + Counter.LENGTH_ERROR
-            nexts[i] = Next.DROP
+        length = be16(heap, udp + 4)
+        if n < UDP_BYTES or length < UDP_BYTES or length > n:
+            nexts[i] = set_error(m, counters, error_base, Counter.LENGTH_ERROR, int64(Next.DROP))
             continue
         m.l3 = ip
         m.l4 = udp
-        listener = int64(udp_ports[be16(heap, udp + 2)])
+        listener = int64(udp_ports[uint64(be16(heap, udp + 2))])
         nexts[i] = listener
         if listener == 0 and punt_tx[0] != 0:
-            counters[Counter.PUNT] += uint64(1)
-            m.error = error_base + Counter.PUNT
-            nexts[i] = Next.PUNT
+            nexts[i] = set_error(m, counters, error_base, Counter.PUNT, int64(Next.PUNT))
         elif listener == 0:
-            counters[Counter.NO_LISTENER] += uint64(1)
-            m.error = error_base + Counter.NO_LISTENER
             ask_for_error(m, UNREACHABLE, PORT_UNREACHABLE, 0)
-            nexts[i] = Next.ICMP_ERROR
+            nexts[i] = set_error(m, counters, error_base, Counter.NO_LISTENER, int64(Next.ICMP_ERROR))

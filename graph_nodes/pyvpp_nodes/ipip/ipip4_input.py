@@ -18,7 +18,7 @@ from numba import uint64
 from pyvpp.buffers import CSUM_PARTIAL, CSUM_VALID, FLOW_HASH, L2_VALID
 from pyvpp.interface import ADMIN_UP
 from pyvpp.jit import inline, jit
-from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import ip4_text
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
@@ -49,6 +49,9 @@ class Counter(NodeCounter):
     FRAGMENTED = 3, "fragmented outer packet"
     TRUNCATED = 4, "truncated packet"
     DOWN = 5, "tunnel interface is down"
+
+
+NONE = -1
 
 
 @inline
@@ -89,29 +92,37 @@ def ipip4_input(
     interfaces: Records,
     interface_rx: Records,
 ) -> None:
+    key_source, key_destination = -1, -1  # of the last packet: the next is often alike
+    tunnel = int64(NO_TUNNEL)
+    decapsulated = int64(0)
     for i, b in enumerate(frame):
         m = meta[b]
         outer = int64(m.cur)
         header = header_bytes(heap, outer)
         length = be16(heap, outer + TOTAL_LENGTH)
-        tunnel = int64(NO_TUNNEL)
+        fault = NONE
         if is_fragment(heap, outer):
-            result = int64(Counter.FRAGMENTED)
+            fault = int64(Counter.FRAGMENTED)
         elif length > int64(m.len) or header < HEADER_BYTES or length < header + HEADER_BYTES:
-            result = int64(Counter.TRUNCATED)
+            fault = int64(Counter.TRUNCATED)
         elif u8(heap, outer + PROTOCOL) != IP_IN_IP:
-            result = int64(Counter.BAD_PROTOCOL)
+            fault = int64(Counter.BAD_PROTOCOL)
         else:
-            tunnel = find_tunnel(ipip_keys, be32(heap, outer + DESTINATION), be32(heap, outer + SOURCE), 0, 0)
-            result = int64(Counter.NO_TUNNEL if tunnel == NO_TUNNEL else Counter.DECAPSULATED)
-            if tunnel != NO_TUNNEL and interfaces[tunnel].flags & ADMIN_UP == 0:
-                result = int64(Counter.DOWN)
-        counters[result] += uint64(1)
-        if result == Counter.DECAPSULATED:
-            decapsulate(m, tunnel, outer + header, length - header)
-            interface_rx[tunnel].packets += uint64(1)
-            interface_rx[tunnel].bytes += uint64(length - header)
-            nexts[i] = Next.IP4
-        else:
-            m.error = error_base + result
-            nexts[i] = Next.DROP
+            source, destination = be32(heap, outer + SOURCE), be32(heap, outer + DESTINATION)
+            if source != key_source or destination != key_destination:
+                tunnel = int64(find_tunnel(ipip_keys, destination, source, 0, 0))
+                key_source, key_destination = source, destination
+            if tunnel == NO_TUNNEL:
+                fault = int64(Counter.NO_TUNNEL)
+            elif interfaces[uint64(tunnel)].flags & ADMIN_UP == 0:
+                fault = int64(Counter.DOWN)
+        if fault != NONE:
+            nexts[i] = set_error(m, counters, error_base, fault, int64(Next.DROP))
+            continue
+        decapsulated += 1
+        decapsulate(m, tunnel, outer + header, length - header)
+        counter = interface_rx[uint64(tunnel)]
+        counter.packets += uint64(1)
+        counter.bytes += uint64(length - header)
+        nexts[i] = Next.IP4
+    counters[Counter.DECAPSULATED] += uint64(decapsulated)

@@ -31,17 +31,17 @@ def find_tunnel(table: U32, source: int, destination: int, number: int, port: in
     slots = len(table) // WORDS
     slot = tunnel_hash(source, destination, number, port) & (slots - 1)
     for _ in range(slots):
-        at = slot * WORDS
-        marker = int(table[at + 3])
+        entry = table[slot * WORDS : slot * WORDS + WORDS]
+        marker = int(entry[3])
         if marker == 0:
             break
         if (
-            int(table[at]) == source
-            and int(table[at + 1]) == destination
-            and int(table[at + 2]) == number
+            int(entry[0]) == source
+            and int(entry[1]) == destination
+            and int(entry[2]) == number
             and marker == port | OCCUPIED
         ):
-            return int(table[at + 4])
+            return int(entry[4])
         slot = (slot + 1) & (slots - 1)
     return NO_TUNNEL
 

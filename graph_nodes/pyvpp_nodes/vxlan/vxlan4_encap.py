@@ -17,10 +17,10 @@ from numba import uint64
 
 from pyvpp.buffers import FLOW_HASH, L2_VALID, LOCALLY_ORIGINATED, slot_start
 from pyvpp.jit import inline, jit
-from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
-from pyvpp.wire import be16, be32, put_be16, put_be32, u8
+from pyvpp.wire import be16, be32, put_be64, u8
 from pyvpp_nodes.ethernet.header import ETHERNET_IP4, HEADER_BYTES, TYPE
 from pyvpp_nodes.fib.tables import FLOW_HASH_DEFAULT
 from pyvpp_nodes.integers import int64
@@ -47,6 +47,9 @@ class Counter(NodeCounter):
     TOO_LONG = 2, "packets too long to encapsulate"
 
 
+NONE = -1
+
+
 @inline
 def inner_hash(heap: U8, inner: int, n: int, l3: bool) -> int:
     """By the IPv4 flow where there is one, else by the MAC addresses and the type; all of a flow's packets alike."""
@@ -71,11 +74,10 @@ def put_outer(heap: U8, outer: int, n: int, tunnel: Record, flow: int) -> None:
     """The 36 bytes before an inner frame of n bytes."""
     put_header(heap, outer, OUTER_BYTES + n, TTL, UDP, int64(tunnel.source), int64(tunnel.destination))
     udp = outer + IP4_BYTES
-    put_be16(heap, udp, 0xC000 | (flow ^ flow >> 16) & 0x3FFF)
-    put_be16(heap, udp + 2, int64(tunnel.destination_port))
-    put_be32(heap, udp + 4, (OUTER_BYTES - IP4_BYTES + n) << 16)
-    put_be32(heap, udp + UDP_BYTES, FLAGS_VALID_VNI << 24)
-    put_be32(heap, udp + UDP_BYTES + 4, int64(tunnel.vni) << 8)
+    source_port = 0xC000 | (flow ^ flow >> 16) & 0x3FFF
+    ports = source_port << 16 | int64(tunnel.destination_port)
+    put_be64(heap, udp, ports << 32 | (OUTER_BYTES - IP4_BYTES + n) << 16)
+    put_be64(heap, udp + UDP_BYTES, FLAGS_VALID_VNI << 56 | int64(tunnel.vni) << 8)
 
 
 def format_trace(record: TraceRecord) -> list[str]:
@@ -102,26 +104,24 @@ def vxlan4_encap(
     load_balances: Records,
     lb_buckets: Records,
 ) -> None:
+    encapsulated = int64(0)
     for i, b in enumerate(frame):
         m = meta[b]
         inner = int64(m.cur)
         n = int64(m.len)
-        tx = int64(m.tx)
-        if tx >= len(vxlan_tunnels) or vxlan_tunnels[tx].flags & IN_USE == 0:
+        fault = NONE
+        if m.tx >= len(vxlan_tunnels) or vxlan_tunnels[m.tx].flags & IN_USE == 0:
             fault = int64(Counter.NO_TUNNEL)
         elif m.gso_type:
-            nexts[i] = Next.GSO_IP4 if vxlan_tunnels[tx].flags & L3 else Next.GSO_L2_IP4
+            nexts[i] = Next.GSO_IP4 if vxlan_tunnels[m.tx].flags & L3 else Next.GSO_L2_IP4
             continue
         elif n > 0xFFFF - OUTER_BYTES or inner - OUTER_BYTES - LINK_LAYER_ROOM < slot_start(b):
             fault = int64(Counter.TOO_LONG)
-        else:
-            fault = int64(Counter.ENCAPSULATED)
-        counters[fault] += uint64(1)
-        if fault != Counter.ENCAPSULATED:
-            m.error = error_base + fault
-            nexts[i] = Next.DROP
+        if fault != NONE:
+            nexts[i] = set_error(m, counters, error_base, fault, int64(Next.DROP))
             continue
-        tunnel = vxlan_tunnels[tx]
+        encapsulated += 1
+        tunnel = vxlan_tunnels[m.tx]
         l3 = tunnel.flags & L3 != 0
         if l3:
             n = without_padding(heap, inner, n)
@@ -142,3 +142,4 @@ def vxlan4_encap(
             bucket = lb_buckets[int64(balance.buckets) + (flow >> 1 & (buckets - 1))]
             m.adj = bucket.adj
             nexts[i] = bucket.next
+    counters[Counter.ENCAPSULATED] += uint64(encapsulated)

@@ -17,7 +17,7 @@ from numba import uint64
 
 from pyvpp.interface import ADMIN_UP
 from pyvpp.jit import jit
-from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be16, be32, u8
@@ -41,6 +41,9 @@ class Counter(NodeCounter):
     SEVERAL = 5, "several outer packets in one, yet to be segmented"
 
 
+NONE = -1
+
+
 def format_trace(record: TraceRecord) -> list[str]:
     outer = record.data
     vxlan = outer[4 * (outer[0] & 15) + UDP_BYTES :]
@@ -62,6 +65,9 @@ def vxlan4_input(
     interfaces: Records,
     interface_rx: Records,
 ) -> None:
+    key_source, key_destination, key_number, key_port = -1, -1, -1, -1  # of the last packet: the next is often alike
+    tunnel = int64(NO_TUNNEL)
+    decapsulated = int64(0)
     for i, b in enumerate(frame):
         m = meta[b]
         outer = int64(m.l3)
@@ -69,26 +75,30 @@ def vxlan4_input(
         vxlan = udp + UDP_BYTES
         inner = vxlan + VXLAN_BYTES
         end = udp + be16(heap, udp + 4)
-        tunnel = int64(NO_TUNNEL)
+        fault = NONE
         if end > int64(m.cur) + int64(m.len) or end <= inner:
-            result = int64(Counter.TRUNCATED)
+            fault = int64(Counter.TRUNCATED)
         elif m.gso_type and int64(m.csum_start) < inner:
-            result = int64(Counter.SEVERAL)
+            fault = int64(Counter.SEVERAL)
         elif u8(heap, vxlan) != FLAGS_VALID_VNI:
-            result = int64(Counter.BAD_FLAGS)
+            fault = int64(Counter.BAD_FLAGS)
         else:
-            source = be32(heap, outer + SOURCE)
-            destination = be32(heap, outer + DESTINATION)
-            tunnel = find_tunnel(vxlan_keys, destination, source, be32(heap, vxlan + 4), be16(heap, udp + 2))
-            result = int64(Counter.NO_SUCH_TUNNEL if tunnel == NO_TUNNEL else Counter.DECAPSULATED)
-            if tunnel != NO_TUNNEL and interfaces[tunnel].flags & ADMIN_UP == 0:
-                result = int64(Counter.DOWN)
-        counters[result] += uint64(1)
-        if result == Counter.DECAPSULATED:
-            decapsulate(m, tunnel, inner, end - inner)
-            interface_rx[tunnel].packets += uint64(1)
-            interface_rx[tunnel].bytes += uint64(end - inner)
-            nexts[i] = vxlan_tunnels[tunnel].decap_next
-        else:
-            m.error = error_base + result
-            nexts[i] = Next.DROP
+            source, destination = be32(heap, outer + SOURCE), be32(heap, outer + DESTINATION)
+            number, port = be32(heap, vxlan + 4), be16(heap, udp + 2)
+            if source != key_source or destination != key_destination or number != key_number or port != key_port:
+                tunnel = int64(find_tunnel(vxlan_keys, destination, source, number, port))
+                key_source, key_destination, key_number, key_port = source, destination, number, port
+            if tunnel == NO_TUNNEL:
+                fault = int64(Counter.NO_SUCH_TUNNEL)
+            elif interfaces[uint64(tunnel)].flags & ADMIN_UP == 0:
+                fault = int64(Counter.DOWN)
+        if fault != NONE:
+            nexts[i] = set_error(m, counters, error_base, fault, int64(Next.DROP))
+            continue
+        decapsulated += 1
+        decapsulate(m, tunnel, inner, end - inner)
+        counter = interface_rx[uint64(tunnel)]
+        counter.packets += uint64(1)
+        counter.bytes += uint64(end - inner)
+        nexts[i] = vxlan_tunnels[uint64(tunnel)].decap_next
+    counters[Counter.DECAPSULATED] += uint64(decapsulated)

@@ -17,40 +17,13 @@ from pyvpp_nodes.ip4.flow_hash import (
 )
 from tests.graph_nodes.forwarding import ip4, ip4_packets, udp
 
-M = 0xFFFFFFFF
 
-
-def rot(x: int, k: int) -> int:
-    return (x << k | x >> 32 - k) & M
-
-
-def lookup3(a: int, b: int, c: int) -> int:
-    """mix(a,b,c); final(a,b,c), as lookup3.c has them."""
-    for x, y, z, k in (
-        ("a", "c", "b", 4),
-        ("b", "a", "c", 6),
-        ("c", "b", "a", 8),
-        ("a", "c", "b", 16),
-        ("b", "a", "c", 19),
-        ("c", "b", "a", 4),
-    ):
-        v = {"a": a, "b": b, "c": c}
-        v[x] = (v[x] - v[y]) & M ^ rot(v[y], k)
-        v[y] = (v[y] + v[z]) & M
-        a, b, c = v["a"], v["b"], v["c"]
-    for x, y, k in (
-        ("c", "b", 14),
-        ("a", "c", 11),
-        ("b", "a", 25),
-        ("c", "b", 16),
-        ("a", "c", 4),
-        ("b", "a", 14),
-        ("c", "b", 24),
-    ):
-        v = {"a": a, "b": b, "c": c}
-        v[x] = ((v[x] ^ v[y]) - rot(v[y], k)) & M
-        a, b, c = v["a"], v["b"], v["c"]
-    return c
+def mixed(*words: int) -> int:
+    product = 0
+    for word, by in zip(words, (0x1B873593, 0x4CF5AD43, 0x5BD1E995), strict=True):
+        product ^= word * by
+    product ^= product >> 32
+    return (product % 2**32 * 0x2C1B3C6D // 2**28) % 2**32
 
 
 def flow(data: bytes, fields: int = FLOW_HASH_DEFAULT) -> int:
@@ -67,7 +40,7 @@ def reference(data: bytes, fields: int) -> int:
     ports = ports[0] * bool(fields & 4), ports[1] * bool(fields & 8)
     if (fields & 64 and (a, ports[0]) > (b, ports[1])) or (fields & 96 == 32):
         a, b, ports = b, a, (ports[1], ports[0])
-    return lookup3(a, b ^ data[9] * bool(fields & 16), ports[1] << 16 | ports[0])
+    return mixed(a, b ^ data[9] * bool(fields & 16), ports[1] << 16 | ports[0])
 
 
 @given(ip4_packets(), st.integers(0, 127))
