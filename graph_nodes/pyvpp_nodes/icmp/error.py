@@ -5,6 +5,9 @@ Which message: see pyvpp_nodes.icmp.message. The packet, cut so that the whole h
 4.3.2.3), gets an ICMP and an IP header in front: TTL 255, to its source, from the first address of the interface it
 came in on, else of that interface's partner, else of the host's uplink. Then ip4-lookup.
 
+To the host, whose addresses ours are, it comes from the packet's destination: no host believes a message that claims
+to be from itself (RFC 1812 5.3.8 calls its source martian), and TCP of the host would never learn a tunnel's MTU.
+
 No message, and the packet dropped, if it was (RFC 1812 4.3.2.7) an ICMP error itself, a fragment other than the
 first, sent to a multicast or broadcast address, by link layer or IP, or from an address that is no single host's.
 Senders are limited: one message per source and destination, of 512 kinds, in 10 microseconds, as in VPP.
@@ -15,6 +18,7 @@ from enum import IntEnum
 from numba import uint64
 
 from pyvpp.buffers import L2_VALID, LOCALLY_ORIGINATED, TRACED
+from pyvpp.interface import HOST
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, Severity, node
 from pyvpp.trace import TraceRecord
@@ -88,9 +92,9 @@ def may_answer(heap: U8, m: Record, ip: int) -> bool:
 
 
 @inline
-def source_for(rx: int, interfaces: Records, punt_tx: U32, ip4_interface_address: U32) -> int:
-    """The first address of the interface, its partner (a TAP's uplink), or the host's uplink; 0 is none."""
-    source = int64(ip4_interface_address[rx])
+def source_for(heap: U8, ip: int, rx: int, interfaces: Records, punt_tx: U32, ip4_interface_address: U32) -> int:
+    """The first address of the interface, its partner, or the host's uplink; 0 is none. For the host see above."""
+    source = be32(heap, ip + DESTINATION) if interfaces[rx].flags & HOST else int64(ip4_interface_address[rx])
     if source == 0:
         source = int64(ip4_interface_address[interfaces[rx].peer])
     if source == 0:
@@ -157,7 +161,7 @@ def ip4_icmp_error(
     for i, b in enumerate(frame):
         m = meta[b]
         ip = int64(m.cur)
-        source = source_for(int64(m.rx), interfaces, punt_tx, ip4_interface_address)
+        source = source_for(heap, ip, int64(m.rx), interfaces, punt_tx, ip4_interface_address)
         nexts[i] = Next.DROP
         if not may_answer(heap, m, ip):
             outcome: int = Counter.DROP

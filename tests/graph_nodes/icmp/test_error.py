@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, UDP
 
 from pyvpp.buffers import CSUM_PARTIAL, L2_VALID, LOCALLY_ORIGINATED, TRACED
+from pyvpp.interface import ADMIN_UP, HOST
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.icmp.error import ICMP_WINDOW, Counter, Next, ip4_icmp_error
 from tests.graph_nodes.forwarding import MACS, address, ethernet, interface_table, internet_checksum, ip4, udp
@@ -103,18 +104,21 @@ def test_scapy_agrees():
 
 
 def test_whose_address_it_comes_from():
-    """The interface's own, its partner's, the uplink's behind the host's TAP."""
-    uplink, tap, tun = 1, 5, 6
+    """The interface's own, its partner's, the uplink's; to the host, which has the uplink's, the destination's."""
+    uplink, tap, tun, host = 1, 5, 6, 7
     addresses = np.zeros(16, np.uint32)
     addresses[uplink], addresses[2] = address("10.1.1.1"), address("10.1.2.1")
     tables = {
         "ip4_interface_address": addresses,
-        "interfaces": interface_table({tap: {"peer": uplink}}),
+        "interfaces": interface_table({tap: {"peer": uplink}, host: {"peer": uplink, "flags": HOST | ADMIN_UP}}),
         "punt_tx": np.array([tap], np.uint32),
     }
-    packets = [Packet(ip4(source=f"10.9.0.{rx}"), rx=rx, flow_hash=EXPIRED) for rx in (uplink, 2, tap, tun)]
+    packets = [
+        Packet(ip4(source=f"10.9.0.{rx}", destination="10.9.8.7"), rx=rx, flow_hash=EXPIRED)
+        for rx in (uplink, 2, tap, tun, host)
+    ]
     outs = [IP(out).src for out in run_kernel(ip4_icmp_error, packets, tables, now=ICMP_WINDOW).packets]
-    assert outs == ["10.1.1.1", "10.1.2.1", "10.1.1.1", "10.1.1.1"]
+    assert outs == ["10.1.1.1", "10.1.2.1", "10.1.1.1", "10.1.1.1", "10.9.8.7"]
 
 
 def test_every_icmp_type():
