@@ -5,10 +5,11 @@ ip4-rewrite and ip4-midchain send it here as it came, TTL included, and get the 
 as fits, a multiple of eight bytes. A fragment that is cut again keeps id, offset and More Fragments; a packet keeps
 its id, unless that is zero: then it gets a running one, since tunnel headers carry none and fragments of two packets
 must not be mixed up. A checksum that was left to a device is finished first, no device can once its bytes lie in
-several packets.
+several packets. A GSO packet without DF, from a sender that does not look for the path's MTU, is cut into the segments
+its sender meant, which come back here one by one.
 
-Dropped and counted: DF set, IP options, lengths that contradict each other, GSO packets, and what finds no buffer
-(fragments already sent are lost on the receiver).
+Dropped and counted: DF set, IP options, lengths that contradict each other, and what finds no buffer (fragments
+already sent are lost on the receiver).
 """
 
 from enum import IntEnum
@@ -26,7 +27,7 @@ from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, copy, put_be16
 from pyvpp_nodes.fib.tables import Kind
 from pyvpp_nodes.gso.checksum import complete_checksum
-from pyvpp_nodes.gso.segment import move_metadata, take_sized
+from pyvpp_nodes.gso.segment import DONE, NO_ROOM, move_metadata, segment, take_sized
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import (
     DONT_FRAGMENT,
@@ -60,6 +61,7 @@ class Counter(NodeCounter):
     DONT_FRAGMENT_SET = 4, "can't fragment this packet"
     MALFORMED = 5, "malformed packet"
     MEMORY = 6, "could not allocate buffer"
+    SEGMENTED = 7, "gso packet segmented", Severity.INFO
 
 
 @inline
@@ -69,7 +71,7 @@ def verdict(heap: U8, m: Record, mtu: int) -> int:
     if length < HEADER_BYTES or be16(heap, ip + TOTAL_LENGTH) > length or be16(heap, ip + TOTAL_LENGTH) < HEADER_BYTES:
         return int64(Counter.MALFORMED)
     if m.gso_type != 0:  # however small it is itself: it would come back here, since its segments are too large
-        return int64(Counter.DONT_FRAGMENT_SET)
+        return int64(Counter.DONT_FRAGMENT_SET if be16(heap, ip + FRAGMENT) & DONT_FRAGMENT else Counter.SEGMENTED)
     if be16(heap, ip + TOTAL_LENGTH) <= mtu:
         return int64(Counter.SMALL_PACKET)
     if header_bytes(heap, ip) != HEADER_BYTES or mtu < HEADER_BYTES + 8:
@@ -120,6 +122,15 @@ def fragment(heap: U8, meta: Records, b: int, mtu: int, pool: U32, emit: U32, to
     return sent, int64(Counter.FRAGMENTED)
 
 
+@inline
+def cut_as_meant(heap: U8, meta: Records, b: int, pool: U32, emit: U32, to: int) -> int:
+    """Sends the segments of GSO packet b: SEGMENTED, MALFORMED or MEMORY."""
+    _, result = segment(heap, meta, b, int64(meta[b].cur), pool, emit, to)
+    if result == DONE:
+        return int64(Counter.SEGMENTED)
+    return int64(Counter.MEMORY if result == NO_ROOM else Counter.MALFORMED)
+
+
 def format_trace(record: TraceRecord) -> list[str]:
     return format_ip4(record.data)
 
@@ -153,8 +164,10 @@ def ip4_frag(
             choose_id(heap, int64(m.cur), ip4_frag_id)
             sent, result = fragment(heap, meta, b, int64(adjacency.mtu), pool, emit, to)
             counters[Counter.FRAGMENT_SENT] += uint64(sent)
+        elif result == Counter.SEGMENTED:
+            result = cut_as_meant(heap, meta, b, pool, emit, to)
         counters[result] += uint64(1)
-        if result == Counter.FRAGMENTED:
+        if result in (Counter.FRAGMENTED, Counter.SEGMENTED):
             nexts[i] = FREE
         elif result == Counter.SMALL_PACKET:
             m.len = be16(heap, int64(m.cur) + TOTAL_LENGTH)  # only padding was too long

@@ -31,3 +31,11 @@ def test_mixed_frames(cases):
     assert result.emitted == expected
     malformed = sum(size == 0 for _, _, size in cases)
     assert list(result.counters) == [len(cases) - malformed, malformed, 0, len(expected)]
+
+
+def test_a_whole_vector_of_large_packets():
+    """As many pieces as 256 packets of 64 KiB become: here from smaller ones, in smaller pieces."""
+    packets = [gso_packet(tcp(46 * 20), 0, 20, 1) for _ in range(256)]
+    result = run_kernel(gso_ip4, packets, {"adjacencies": ADJACENCIES}, buffers=256 * 46)
+    assert list(result.counters) == [256, 0, 0, 256 * 46]
+    assert len(result.emitted) == 256 * 46

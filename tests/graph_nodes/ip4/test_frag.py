@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import IP, UDP, defragment, fragment
+from scapy.layers.inet import IP, TCP, UDP, defragment, fragment
 from scapy.packet import Raw
 
 from pyvpp.buffers import CSUM_PARTIAL
@@ -166,14 +166,49 @@ def test_without_buffers(buffers):
     assert result.free_buffers == 0
 
 
-@pytest.mark.parametrize("n", [3000, 30])
-def test_gso_packets_are_not_cut_nor_sent_back(n):
-    """Not even one that would fit as it is: where it came from, its segments count, and they do not."""
-    result = run_kernel(ip4_frag, [Packet(ip4(bytes(n)), adj=1, gso_type=5, gso_size=1000)], TABLES)
-    assert (result.nexts, result.counters[Counter.DONT_FRAGMENT_SET]) == ([Next.DROP], 1)
+def gso(payload: bytes, flags: int = 0, **fields: int) -> Packet:
+    """A TCP packet to be cut into segments of 1000 bytes."""
+    data = bytes(
+        IP(src="10.1.1.2", dst="10.1.2.2", id=7, flags=flags) / TCP(sport=1, dport=2, flags="A", seq=5) / payload
+    )
+    return Packet(data, flags=CSUM_PARTIAL, csum_start=20, csum_offset=16, gso_type=1, gso_size=1000, **fields)
 
 
-@given(st.binary(max_size=300), st.sampled_from(sorted(MTUS)))
-def test_random_bytes(data, adj):
-    result = run_kernel(ip4_frag, [Packet(data, adj=adj, flags=CSUM_PARTIAL, csum_start=30)], TABLES)
+@pytest.mark.parametrize(("adj", "next_"), [(1, Next.REWRITE), (MIDCHAIN, Next.MIDCHAIN)])
+def test_a_gso_packet_is_cut_as_its_sender_meant(adj, next_):
+    """Whatever its own length: what does not fit is the segment, and each comes back here."""
+    payload = bytes(k % 251 for k in range(2500))
+    result = run_kernel(ip4_frag, [gso(payload, adj=adj)], TABLES)
+    assert (result.nexts, result.counters[Counter.SEGMENTED], sum(result.counters)) == ([FREE], 1, 1)
+    assert [to for _, to in result.emitted] == [next_] * 3
+    segments = [IP(data) for data, _ in result.emitted]
+    assert [(s.id, s[TCP].seq, s.len) for s in segments] == [(7, 5, 1040), (8, 1005, 1040), (9, 2005, 540)]
+    assert b"".join(bytes(s[TCP].payload) for s in segments) == payload
+    for m, (data, _) in zip(result.emitted_meta, result.emitted):
+        assert (m["gso_type"], m["flags"] & CSUM_PARTIAL, m["adj"]) == (0, 0, adj)
+        again = IP(data)
+        del again.chksum, again[TCP].chksum
+        assert bytes(again) == data
+
+
+def test_a_gso_packet_that_would_fit_as_it_is_does_not_come_back_as_it_is():
+    """ip4-rewrite measures by the segment it claims to be made of and would send it here again, for ever."""
+    result = run_kernel(ip4_frag, [gso(b"short", adj=1)], TABLES)
+    assert (result.nexts, len(result.emitted)) == ([FREE], 1)
+    assert (result.emitted_meta[0]["gso_type"], result.emitted_meta[0]["gso_size"]) == (0, 0)
+
+
+def test_gso_packets_that_are_not_cut():
+    packets = [gso(bytes(3000), flags="DF", adj=1), Packet(ip4(bytes(3000)), adj=1, gso_type=5, gso_size=0)]
+    result = run_kernel(ip4_frag, packets, TABLES, error_base=40)
+    assert result.nexts == [Next.DROP] * 2
+    assert [m["error"] for m in result.meta] == [40 + Counter.DONT_FRAGMENT_SET, 40 + Counter.MALFORMED]
+    result = run_kernel(ip4_frag, [gso(bytes(3000), adj=1)], TABLES, buffers=1, error_base=40)
+    assert (result.nexts, result.counters[Counter.MEMORY]) == ([Next.DROP], 1)
+    assert result.meta[0]["error"] == 40 + Counter.MEMORY
+
+
+@given(st.binary(max_size=300), st.sampled_from(sorted(MTUS)), st.sampled_from([{}, {"gso_type": 1, "gso_size": 9}]))
+def test_random_bytes(data, adj, fields):
+    result = run_kernel(ip4_frag, [Packet(data, adj=adj, flags=CSUM_PARTIAL, csum_start=30, **fields)], TABLES)
     assert sum(result.counters) - result.counters[Counter.FRAGMENT_SENT] == 1
