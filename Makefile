@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # make demo   the environment, then pyvpp's main job in a sandbox of network namespaces (needs root)
+# make bench  the environment, then the figures of this machine: every path, every kernel beside its reference
 # make test   the environment, then every check and test (tests/system is skipped without root)
 
 VENV  ?= .venv
@@ -23,8 +24,9 @@ lint: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Benches run once here, untimed, so that none rots.
 test-jit: venv
-	$(PYTEST) -n auto -m "not system" tests
+	$(PYTEST) -n auto -m "not system" tests bench
 
 # Network namespaces, devices and compiled kernels: one at a time.
 test-system: venv
@@ -40,6 +42,7 @@ test-bounds: venv
 
 bench: venv
 	$(BIN)/pyvpp bench
+	$(PYTEST) --benchmark-enable --benchmark-columns=min,median,stddev,rounds --benchmark-sort=name bench
 
 venv: $(STAMP)
 
@@ -74,4 +77,4 @@ $(STAMP): pyproject.toml
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
-	find pyvpp graph_nodes plugins tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find pyvpp graph_nodes plugins tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

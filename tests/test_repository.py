@@ -76,7 +76,7 @@ def test_node_names_are_unique():
 
 
 def test_every_source_names_its_licence():
-    files = sources(ROOT / "pyvpp", ROOT / "graph_nodes", PLUGINS, ROOT / "tests")
+    files = sources(ROOT / "pyvpp", ROOT / "graph_nodes", PLUGINS, ROOT / "tests", ROOT / "bench")
     bare = [path for path in files if not path.read_text().startswith("# SPDX-License-Identifier: Apache-2.0\n")]
     assert not relative(bare)
 

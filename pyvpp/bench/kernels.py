@@ -106,9 +106,23 @@ def measure_kernels(
     `wanted` is asked with the node's declared name and that frame's size. The engine is as it was afterwards, but for
     its counters.
     """
-    stand.engine.run(2)  # what only the first packets meet, as a neighbor that is not resolved, is over
     pool = stand.engine.workers[0].pool
     before = pool.copy()
+    figures = [
+        measure_kernel(stand, node, kept, traffic, calls)
+        for name, (node, kept) in frames_of(stand).items()
+        if wanted(name, size_of(node, kept))
+    ]
+    pool[:] = before
+    return figures
+
+
+def frames_of(stand: Stand) -> dict[str, tuple[GraphNode, Snapshot]]:
+    """The largest frame that reaches each node, by its declared name, on the way of one frame of the stand's packets.
+
+    What only the first packets meet, as a neighbor that is not resolved, is over by then.
+    """
+    stand.engine.run(2)
     found: dict[str, tuple[GraphNode, Snapshot]] = {}
 
     def visit(node: GraphNode, frame: U32) -> None:
@@ -117,13 +131,7 @@ def measure_kernels(
             found[name] = node, snapshot(stand, frame)
 
     walk(stand.engine, visit)
-    figures = [
-        measure_kernel(stand, node, kept, traffic, calls)
-        for name, (node, kept) in found.items()
-        if wanted(name, size_of(node, kept))
-    ]
-    pool[:] = before
-    return figures
+    return found
 
 
 def size_of(node: GraphNode, kept: Snapshot) -> int:
