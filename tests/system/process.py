@@ -17,7 +17,6 @@ from pyvpp.cli.client import Client
 from tests.system.conftest import Namespace, Sandbox
 
 PATIENCE = 20.0
-START_PATIENCE = 300.0  # the first start compiles
 
 
 def eventually(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
@@ -45,10 +44,12 @@ class Pyvpp:
         self.process = sandbox.start(namespace, *pyvpp_command("--runtime-dir", self.runtime_dir, *options))
 
     def wait_until_ready(self) -> None:
+        """Reads on over what the commands of `--exec` print."""
         assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        line = self.process.stdout.readline()
-        assert line == "pyvpp: ready\n", line + self.process.stderr.read()
+        for line in self.process.stdout:
+            if line == "pyvpp: ready\n":
+                return
+        raise AssertionError(self.process.communicate()[1])
 
     def ctl(self, line: str) -> str:
         """What a command printed; it must succeed."""
