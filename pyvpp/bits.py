@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machine words in kernels: count their bits, load two table words as one, publish one to other threads.
+"""Machine words in kernels: count their bits, load two table words as one, publish one to other threads, prefetch.
 
 Each is one machine instruction in compiled code and the same thing in Python otherwise.
 """
@@ -21,6 +21,10 @@ def _python_load64(array: U32, at: int) -> Any:
     if at < 0 or at + 2 > len(array):
         raise IndexError(f"two words at {at} of {len(array)}")
     return uint64(int(array[at]) | int(array[at + 1]) << 32)
+
+
+def _python_prefetch(array: Any, at: int) -> None:
+    pass
 
 
 def _python_publish32(array: U32, at: int, value: int) -> None:
@@ -57,6 +61,23 @@ if COMPILED:
 
         return types.void(array, types.int64, types.int64), emit
 
+    @intrinsic
+    def _prefetch(typing: Any, array: Any, at: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            bytes_at, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [bytes_at, i32, i32, i32])
+            function = builder.module.declare_intrinsic("llvm.prefetch", [bytes_at], kind)
+            address = builder.bitcast(_address(context, builder, signature.args[0], args[0], args[1]), bytes_at)
+            builder.call(function, [address, i32(0), i32(3), i32(1)])
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64), emit
+
+    @inline
+    def prefetch(array: Any, at: int) -> None:
+        """Asks for the cache line of an element that will be read soon; never faults."""
+        _prefetch(array, at)
+
     @inline
     def popcount(word: Any) -> int:
         """How many bits of an unsigned 64-bit word are set."""
@@ -76,4 +97,4 @@ if COMPILED:
             raise IndexError("store outside the array")
         _publish32(array, at, value)
 else:
-    popcount, load64, publish32 = _python_popcount, _python_load64, _python_publish32
+    popcount, load64, publish32, prefetch = _python_popcount, _python_load64, _python_publish32, _python_prefetch

@@ -30,10 +30,10 @@ import numpy as np
 from numba import cfunc, types
 from pyvpp.buffers import BUFFER
 from pyvpp.dispatch import array_at
-from pyvpp.jit import FLAGS
+from pyvpp.jit import FLAGS, inline, plain
 from {module} import {attribute} as NODE
 from pyvpp.loader import declared_dtype
-kernel = NODE.kernel
+kernel = inline(plain(NODE.kernel))
 """
 _KNOWN = {
     "heap": "array_at(c[0], c[1], np.uint8)",

@@ -10,12 +10,13 @@ from enum import IntEnum
 
 from numba import uint64
 
+from pyvpp.bits import prefetch
 from pyvpp.buffers import FLOW_HASH
-from pyvpp.jit import jit
+from pyvpp.jit import inline, jit, rare_case
 from pyvpp.node import node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
-from pyvpp.typing import U8, U16, U32, Records
+from pyvpp.typing import U8, U16, U32, Record, Records
 from pyvpp.wire import be32
 from pyvpp_nodes.fib.trie.lookup import fib_lookup
 from pyvpp_nodes.integers import int64
@@ -25,6 +26,31 @@ from pyvpp_nodes.ip4.header import DESTINATION
 
 class Next(IntEnum):
     DROP = 0
+
+
+CACHED_ROUTES = 4096
+"""With more routes than this their counters and load balances are asked for in advance, a vector at a time.
+
+A million routes: 55 clocks a packet instead of 132; one route: 4 more, were it always done.
+"""
+
+
+@inline
+def route_of(heap: U8, m: Record, interfaces: Records, ip4_fib_roots: U32, ip4_fib_nodes: U32) -> int:
+    destination = be32(heap, int64(m.cur) + DESTINATION)
+    return fib_lookup(ip4_fib_roots, ip4_fib_nodes, int64(interfaces[m.rx].fib_index), destination)
+
+
+@jit
+def choose_bucket(heap: U8, m: Record, balance: Record, lb_buckets: Records) -> int:
+    """The next of a packet whose route has several paths: its flow's."""
+    rare_case()
+    flow = ip4_flow_hash(heap, int64(m.cur), int64(balance.flow_hash))
+    bucket = lb_buckets[int64(balance.buckets) + (flow & (int64(balance.n_buckets) - 1))]
+    m.flow_hash = flow
+    m.flags = m.flags | FLOW_HASH
+    m.adj = bucket.adj
+    return int64(bucket.next)
 
 
 def format_trace(record: TraceRecord) -> list[str]:
@@ -48,24 +74,23 @@ def ip4_lookup(
     lb_buckets: Records,
     route_counters: Records,
 ) -> None:
+    ahead = len(load_balances) > CACHED_ROUTES
+    if ahead:
+        for b in frame:
+            m = meta[b]
+            route = route_of(heap, m, interfaces, ip4_fib_roots, ip4_fib_nodes)
+            m.adj = route
+            prefetch(load_balances, route)
+            prefetch(route_counters, route)
     for i, b in enumerate(frame):
         m = meta[b]
-        ip = int64(m.cur)
-        route = fib_lookup(
-            ip4_fib_roots, ip4_fib_nodes, int64(interfaces[m.rx].fib_index), be32(heap, ip + DESTINATION)
-        )
-        balance = load_balances[route]
-        counter = route_counters[route]
+        route = int64(m.adj) if ahead else route_of(heap, m, interfaces, ip4_fib_roots, ip4_fib_nodes)
+        balance = load_balances[uint64(route)]
+        counter = route_counters[uint64(route)]
         counter.packets += uint64(1)
         counter.bytes += uint64(m.len)
-        buckets = int64(balance.n_buckets)
-        if buckets > 1:
-            flow = ip4_flow_hash(heap, ip, int64(balance.flow_hash))
-            bucket = lb_buckets[int64(balance.buckets) + (flow & (buckets - 1))]
-            m.flow_hash = flow
-            m.flags = m.flags | FLOW_HASH
-            m.adj = bucket.adj
-            nexts[i] = bucket.next
+        if balance.n_buckets > 1:
+            nexts[i] = choose_bucket(heap, m, balance, lb_buckets)
         else:
             m.adj = balance.adj
             nexts[i] = balance.next

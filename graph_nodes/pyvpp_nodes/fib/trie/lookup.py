@@ -41,14 +41,14 @@ HEAD = 2  # words of a block before its entries
 def entry_of(nodes: U32, block: int, slot: int) -> int:
     """What a block says about one of its 64 slots: the entry of the run that the slot lies in."""
     runs = popcount(load64(nodes, block) << uint64(SLOTS - 1 - slot))
-    return int64(nodes[block + HEAD - 1 + runs])
+    return int64(nodes[uint64(block + HEAD - 1 + runs)])
 
 
 @inline
 def fib_lookup(ip4_fib_roots: U32, ip4_fib_nodes: U32, fib_index: int, dst: int) -> int:
     """The load balance that an IPv4 destination leads to."""
     address = int64(dst)
-    block = int64(ip4_fib_roots[(int64(fib_index) << ROOT_BITS) + (address >> 14)])
+    block = int64(ip4_fib_roots[uint64((int64(fib_index) << ROOT_BITS) + (address >> 14))])
     entry = entry_of(ip4_fib_nodes, block, (address >> 8) & 63)
     if entry & CHILD:
         entry = entry_of(ip4_fib_nodes, entry ^ CHILD, (address >> 2) & 63)
