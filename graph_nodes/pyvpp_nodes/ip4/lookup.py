@@ -31,7 +31,7 @@ class Next(IntEnum):
 CACHED_ROUTES = 4096
 """With more routes than this their counters and load balances are asked for in advance, a vector at a time.
 
-A million routes: 55 clocks a packet instead of 132; one route: 4 more, were it always done.
+A million routes under load: 69 clocks a packet instead of 132; one route: 4 more, were it always done.
 """
 
 
