@@ -167,8 +167,15 @@ class Engine:
                 worker.inputs[0] = len(indices)
 
     def add_input(self, template: str, name: str, interface: Interface, fds: list[int], worker: int = 0) -> int:
-        """An input node for an interface, asked when one of the descriptors is readable; goes with the interface."""
-        index = self.graph.instantiate(template, name, interface.sw_if_index)
+        """An input node for an interface, asked when one of the descriptors is readable; goes with the interface.
+
+        When there can be none, the interface is deleted, and the exception goes on.
+        """
+        try:
+            index = self.graph.instantiate(template, name, interface.sw_if_index)
+        except BaseException:
+            self.interfaces.delete(interface)
+            raise
         interface.nodes.append(index)
         self.set_inputs()
         state = self.workers[worker]

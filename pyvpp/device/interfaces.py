@@ -39,12 +39,19 @@ def add_host_interface(
         device = AfPacket(linux_name, namespace, all_multicast=uplink)
     except OSError as error:
         raise OperatorError(f"create host-interface: {linux_name}: {os.strerror(error.errno or 0)}") from error
-    interface = engine.interfaces.create(
-        name, kind="af-packet", mac=mac or random_mac(), mtu=mtu or (device.mtu() if uplink else 9000),
-        flags=UPLINK if uplink else 0, admin_up=admin_up, output="interface-output", tx="af-packet-tx", device=device,
-    )  # fmt: skip
+    with _closed_on_failure(device):
+        interface = engine.interfaces.create(
+            name, kind="af-packet", mac=mac or random_mac(), mtu=mtu or (device.mtu() if uplink else 9000),
+            flags=UPLINK if uplink else 0, admin_up=admin_up, output="interface-output", tx="af-packet-tx",
+            device=device,
+        )  # fmt: skip
     rings = engine.tables["af_packet_rings"]
-    device.attach(engine.buffers.heap, rings.array[interface.sw_if_index])
+    try:
+        device.attach(engine.buffers.heap, rings.array[interface.sw_if_index])
+    except OSError as error:
+        engine.interfaces.delete(interface)
+        device.close()
+        raise OperatorError(f"create host-interface: {linux_name}: {error.strerror}") from error
     offset = int(rings.array[interface.sw_if_index]["rx"])
 
     def close() -> None:
@@ -68,11 +75,12 @@ def add_tap_interface(
     flags: int = 0,
     admin_up: bool = True,
 ) -> Interface:
-    """An interface on an open TAP or TUN, which is closed with it."""
-    interface = engine.interfaces.create(
-        name, kind="tun" if tap.layer3 else "tap", mac=mac, mtu=mtu, flags=flags | (P2P if tap.layer3 else 0),
-        admin_up=admin_up, output="interface-output", tx="tap-tx", device=tap,
-    )  # fmt: skip
+    """An interface on an open TAP or TUN, which is closed with it, and when there can be no interface."""
+    with _closed_on_failure(tap):
+        interface = engine.interfaces.create(
+            name, kind="tun" if tap.layer3 else "tap", mac=mac, mtu=mtu, flags=flags | (P2P if tap.layer3 else 0),
+            admin_up=admin_up, output="interface-output", tx="tap-tx", device=tap,
+        )  # fmt: skip
     taps = engine.tables["taps"]
     tap.attach(taps.array[interface.sw_if_index], engine.workers[0].epoll.fileno())  # where add_input puts it
 
@@ -113,8 +121,7 @@ def add_pod(
         tun = open_pod_tun(linux_name, namespace, address, mtu)
     except OSError as error:
         raise OperatorError(f"host-if-name {linux_name} in {namespace}: {os.strerror(error.errno or 0)}") from error
-    with _closed_on_failure(tun):
-        interface = add_tap_interface(engine, tun, name=name, mtu=mtu)
+    interface = add_tap_interface(engine, tun, name=name, mtu=mtu)
     engine.events.fire("pod-added", interface, address)
     return interface
 
@@ -135,13 +142,13 @@ def add_tap(
             os.close(descriptor)
     with _closed_on_failure(device):
         device.configure(mtu=mtu or DEFAULT_TUN_MTU, up=True)
-        return add_tap_interface(
-            engine, device, name=name, mac=bytes(6) if tun else mac or random_mac(), mtu=mtu or DEFAULT_TUN_MTU
-        )
+    return add_tap_interface(
+        engine, device, name=name, mac=bytes(6) if tun else mac or random_mac(), mtu=mtu or DEFAULT_TUN_MTU
+    )
 
 
 @contextlib.contextmanager
-def _closed_on_failure(device: Tap) -> Iterator[None]:
+def _closed_on_failure(device: AfPacket | Tap) -> Iterator[None]:
     """Linux removes the device when nobody comes to hold its descriptor."""
     try:
         yield

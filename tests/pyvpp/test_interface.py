@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Interfaces on a real engine: more of them than tables had room for at first, and features on what leaves by them."""
 
+import os
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from types import ModuleType
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from pyvpp import dispatch as d
+from pyvpp.device.interfaces import add_tap_interface
 from pyvpp.engine import Engine
 from pyvpp.errors import OperatorError
 from pyvpp.features import Feature, next_feature
@@ -23,6 +25,7 @@ from pyvpp.trace import show_trace
 from pyvpp.typing import U16, U32, U64, Records
 from pyvpp_nodes.vxlan.cli import tunnels_of
 from tests.graph_nodes.forwarding import arp, ethernet, ip4, udp
+from tests.graph_nodes.lab import Plug
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not COMPILED, reason="the dispatcher is native code")]
 
@@ -182,6 +185,21 @@ def test_an_interface_that_cannot_be_made_leaves_nothing(engine: Engine) -> None
     engine.workers[0].rows = rows
     made = loopback(engine, 0)
     assert (made.sw_if_index, made.flags & ADMIN_UP) == (before[1], 0)
+
+
+@pytest.mark.parametrize("room", range(3))
+def test_a_device_is_closed_when_there_can_be_no_interface_on_it(engine: Engine, room: int) -> None:
+    """An interface on a TAP has three nodes: the graph has room for none, one, or two of them."""
+    before = len(engine.graph.nodes), len(engine.interfaces)
+    rows, plug = engine.workers[0].rows, Plug(layer3=False)
+    descriptor = plug.fd
+    engine.workers[0].rows = rows[: before[0] + room]
+    with pytest.raises(OperatorError, match="the graph is full"):
+        add_tap_interface(engine, plug, name="tap0")  # type: ignore[arg-type]
+    engine.workers[0].rows = rows
+    assert (len(engine.graph.nodes), len(engine.interfaces)) == before
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
 
 
 def test_inputs_are_forgotten_with_their_interface(engine: Engine) -> None:
