@@ -36,9 +36,13 @@ A million routes under load: 69 clocks a packet instead of 132; one route: 4 mor
 
 
 @inline
-def route_of(heap: U8, m: Record, interfaces: Records, ip4_fib_roots: U32, ip4_fib_nodes: U32) -> int:
-    destination = be32(heap, int64(m.cur) + DESTINATION)
-    return fib_lookup(ip4_fib_roots, ip4_fib_nodes, int64(interfaces[m.rx].fib_index), destination)
+def fib_of(m: Record, interfaces: Records) -> int:
+    return int64(interfaces[m.rx].fib_index)
+
+
+@inline
+def destination_of(heap: U8, m: Record) -> int:
+    return int64(be32(heap, int64(m.cur) + DESTINATION))
 
 
 @jit
@@ -78,13 +82,20 @@ def ip4_lookup(
     if ahead:
         for b in frame:
             m = meta[b]
-            route = route_of(heap, m, interfaces, ip4_fib_roots, ip4_fib_nodes)
-            m.adj = route
-            prefetch(load_balances, route)
-            prefetch(route_counters, route)
+            found = fib_lookup(ip4_fib_roots, ip4_fib_nodes, fib_of(m, interfaces), destination_of(heap, m))
+            m.adj = found
+            prefetch(load_balances, found)
+            prefetch(route_counters, found)
+    last, route = -1, 0  # packets to the same place often follow each other
     for i, b in enumerate(frame):
         m = meta[b]
-        route = int64(m.adj) if ahead else route_of(heap, m, interfaces, ip4_fib_roots, ip4_fib_nodes)
+        if ahead:
+            route = int64(m.adj)
+        else:
+            key = fib_of(m, interfaces) << 32 | destination_of(heap, m)
+            if key != last:
+                last = key
+                route = fib_lookup(ip4_fib_roots, ip4_fib_nodes, key >> 32, key & 0xFFFFFFFF)
         balance = load_balances[uint64(route)]
         counter = route_counters[uint64(route)]
         counter.packets += uint64(1)
