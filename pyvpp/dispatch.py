@@ -43,7 +43,6 @@ NODE_ROW = record_dtype(
         ("vectors", np.uint64),
         ("clocks", np.uint64),
         ("max_clocks", np.uint64),
-        ("suspends", np.uint64),
         ("pending", np.uint8),
         ("kind", np.uint8),  # KIND_*
         ("ready", np.uint8),  # an input that has, or may have, packets
@@ -70,10 +69,10 @@ CAPTURE = record_dtype(
 KIND_INTERNAL, KIND_INPUT, KIND_PYTHON = 0, 1, 2
 
 # control words of a worker, i64
-STOP, PARK, PARKED, LOOPS, TRACE_ON, TRACE_USED, TRACE_PACKETS, EPOLL_FD, EVENT_FD, CLOCK_START, NS_NUM, SPIN_NS, \
-    PUNT_HEAD, PUNT_TAIL, INJECT_HEAD, INJECT_TAIL, MAIN_EVENT_FD, HEARTBEAT, BAD_NEXT, PUNT_LOST, MAX_LOOPS, SLEEPS, \
+STOP, PARK, PARKED, LOOPS, TRACE_ON, TRACE_USED, TRACE_PACKETS, EPOLL_FD, CLOCK_START, NS_NUM, SPIN_NS, \
+    PUNT_HEAD, PUNT_TAIL, INJECT_HEAD, INJECT_TAIL, MAIN_EVENT_FD, BAD_NEXT, PUNT_LOST, MAX_LOOPS, SLEEPS, \
     DROP_NODE, N_NODES, CAPTURE_KINDS, CAPTURE_ADDRESS, CAPTURE_CAPACITY, CAPTURE_USED, CAPTURE_BYTES, \
-    CAPTURE_INTERFACE, SYNC_ASKED, SYNC_SEEN = range(32)  # fmt: skip
+    CAPTURE_INTERFACE, SYNC_ASKED, SYNC_SEEN = range(30)  # fmt: skip
 CONTROL_WORDS = 64
 NS_SHIFT = 24
 RING = 4096
@@ -360,7 +359,6 @@ def run_worker(
         stamp = cycles()
         now = ((stamp - control[CLOCK_START]) * control[NS_NUM]) >> NS_SHIFT
         context[CONTEXT_NOW] = now
-        control[HEARTBEAT] = now
         control[LOOPS] += 1
         worked = 0
 

@@ -5,7 +5,6 @@ Its nodes are pg-input, pg-tx and pg-capture in `pyvpp.device`; its commands are
 """
 
 import os
-import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pyvpp import pcap
 from pyvpp.buffers import BUFFER, L2_VALID, LARGE_ROOM
 from pyvpp.device.pg_input import PG_PACKET, PG_STREAM, STATE_STREAMS
 from pyvpp.errors import OperatorError
@@ -20,8 +20,7 @@ from pyvpp.interface import P2P, Interface
 from pyvpp.node import FRAME_SIZE
 from pyvpp.wire import LINE
 
-ETHERNET, RAW_IP = 1, 12  # pcap's link types, as VPP writes them
-PCAP_MAGIC = 0xA1B2C3D4
+RAW_IP = 12  # pcap's link type, as VPP writes it
 
 
 @dataclass(eq=False)
@@ -47,11 +46,10 @@ class Capture:
         self.path = path
         self.packets = 0
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115  (it stays open until `close`)
-        self._file.write(struct.pack("<IHHiIII", PCAP_MAGIC, 2, 4, 0, 0, 65535, link_type))
+        self._file.write(pcap.file_header(link_type))
 
     def __call__(self, data: bytes) -> None:
-        seconds, ns = divmod(time.time_ns(), 1_000_000_000)
-        self._file.write(struct.pack("<IIII", seconds, ns // 1000, len(data), len(data)) + data)
+        self._file.write(pcap.packet_record(time.time_ns(), data, len(data)))
         self.packets += 1
 
     def close(self) -> None:
@@ -189,7 +187,7 @@ class PacketGenerator:
     def capture_file(self, interface: Interface, path: str, count: int = 0) -> None:
         """Writes them into a pcap file. Raises OSError."""
         _check(interface)
-        self.capture(interface, Capture(path, RAW_IP if interface.p2p else ETHERNET), count)
+        self.capture(interface, Capture(path, RAW_IP if interface.p2p else pcap.ETHERNET), count)
 
     def stop_capture(self, interface: Interface) -> None:
         self._engine.tables["pg_capture"].array[interface.sw_if_index] = 0

@@ -28,14 +28,23 @@ KINDS = {"rx": d.CAPTURE_RX, "tx": d.CAPTURE_TX, "drop": d.CAPTURE_DROP}
 MAX_PACKETS = 100_000
 
 
+def file_header(link_type: int) -> bytes:
+    return struct.pack("<IHHiIII", MAGIC, 2, 4, 0, 0, SNAP_LENGTH, link_type)
+
+
+def packet_record(ns: int, data: bytes, length: int) -> bytes:
+    """A packet with its header: ns since 1970, the bytes that were kept, how many it had on the wire."""
+    seconds, rest = divmod(ns, 1_000_000_000)
+    return struct.pack("<IIII", seconds, rest // 1000, len(data), length) + data
+
+
 def write(path: Path, packets: Iterable[tuple[int, bytes, int]], link_type: int = ETHERNET) -> int:
     """Writes packets (time in ns since 1970, bytes, length on the wire); returns how many. Raises OSError."""
     count = 0
     with path.open("wb") as file:
-        file.write(struct.pack("<IHHiIII", MAGIC, 2, 4, 0, 0, SNAP_LENGTH, link_type))
+        file.write(file_header(link_type))
         for ns, data, length in packets:
-            seconds, rest = divmod(ns, 1_000_000_000)
-            file.write(struct.pack("<IIII", seconds, rest // 1000, len(data), length) + data)
+            file.write(packet_record(ns, data, length))
             count += 1
     return count
 

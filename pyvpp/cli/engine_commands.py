@@ -17,7 +17,7 @@ from pyvpp.node import Kind, NodeCounter
 from pyvpp.trace import packets, show_trace
 
 STATES = {Kind.INTERNAL: "active", Kind.INPUT: "interrupt wait", Kind.PYTHON: "event wait"}
-RUNTIME_COLUMNS = ("calls", "vectors", "clocks", "max_clocks", "suspends")
+RUNTIME_COLUMNS = ("calls", "vectors", "clocks", "max_clocks")
 PACKETS_SHOWN = 50
 MTU_MIN, MTU_MAX = 68, 65535
 LOOPBACK_MTU = 9000
@@ -56,10 +56,7 @@ def show_runtime(engine: Any, args: Arguments) -> Output:
             render.RUNTIME_HEADING,
         ]
         shown = [node for node in nodes if verbose or node["calls"]]
-        lines += [
-            render.runtime_line(n["name"], n["state"], n["calls"], n["vectors"], n["clocks"], n["suspends"])
-            for n in shown
-        ]
+        lines += [render.runtime_line(n["name"], n["state"], n["calls"], n["vectors"], n["clocks"]) for n in shown]
         data.append(
             {
                 "thread": worker.index + 1,

@@ -74,10 +74,10 @@ RUNTIME_HEADING = centred_row(
 )
 
 
-def runtime_line(name: str, state: str, calls: int, vectors: int, clocks: int, suspends: int = 0) -> str:
-    each = clocks / (vectors or calls or suspends or 1)
+def runtime_line(name: str, state: str, calls: int, vectors: int, clocks: int) -> str:
+    each = clocks / (vectors or calls or 1)
     per_call = vectors / calls if calls else 0.0
-    shown = f"{name[:30]:<30}{centred(state[:12], 12)}{calls:>16}{vectors:>16}{suspends:>16}"
+    shown = f"{name[:30]:<30}{centred(state[:12], 12)}{calls:>16}{vectors:>16}{0:>16}"
     return f"{shown}{exponent(each):>16}{per_call:>16.2f}"
 
 

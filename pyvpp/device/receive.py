@@ -33,7 +33,7 @@ def take_for(pool: U32, n: int) -> int:
 
 @inline
 def set_received(m: Record, sw_if_index: int, cur: int, n: int, flags: int) -> None:
-    """Metadata of a fresh packet of n bytes at cur; GSO and checksum state follow by `read_vnet`."""
+    """Metadata of a fresh packet of n bytes at cur, without GSO or checksum state (`read_vnet` gives that)."""
     m.cur = cur
     m.len = n
     m.flags = flags
@@ -44,6 +44,10 @@ def set_received(m: Record, sw_if_index: int, cur: int, n: int, flags: int) -> N
     m.tx = 0
     m.adj = 0
     m.flow_hash = 0
+    m.csum_start = 0
+    m.csum_offset = 0
+    m.gso_size = 0
+    m.gso_type = 0
     m.error = 0
     m.ref = 1
     m.feature = 0

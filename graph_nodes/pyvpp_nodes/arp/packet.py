@@ -2,6 +2,7 @@
 """ARP for IPv4 over Ethernet (RFC 826): the 28 bytes, and how requests and replies are written."""
 
 from pyvpp.buffers import HEADROOM, LOCALLY_ORIGINATED, NO_BUFFER, TRACED, emit_to, give_back, slot_start, take_small
+from pyvpp.device.receive import set_received
 from pyvpp.jit import inline, jit
 from pyvpp.typing import U8, U32, Record, Records
 from pyvpp.wire import be16, be32, put_be16, put_be32
@@ -35,23 +36,10 @@ def put_arp(heap: U8, arp: int, opcode: int, sender_mac: int, sender: int, targe
 @inline
 def set_sent(m: Record, sw_if_index: int, start: int, length: int, flags: int) -> None:
     """Metadata of a frame that begins here; the trace of the packet it was goes on."""
-    m.cur = start
-    m.len = length
-    m.flags = flags & TRACED | LOCALLY_ORIGINATED
-    m.l2 = start
-    m.l3 = start + ETHERNET_BYTES
-    m.l4 = start + ETHERNET_BYTES
-    m.rx = sw_if_index
+    trace = m.trace
+    set_received(m, sw_if_index, start, length, flags & TRACED | LOCALLY_ORIGINATED)
+    m.trace = trace
     m.tx = sw_if_index
-    m.adj = 0
-    m.flow_hash = 0
-    m.csum_start = 0
-    m.csum_offset = 0
-    m.gso_size = 0
-    m.gso_type = 0
-    m.error = 0
-    m.ref = 1
-    m.feature = 0
 
 
 @inline

@@ -12,6 +12,7 @@ from enum import IntEnum
 from numba import uint32, uint64
 
 from pyvpp.buffers import HEADROOM, NO_BUFFER, emit_to, give_back, slot_start, take_small
+from pyvpp.device.receive import set_received
 from pyvpp.jit import jit
 from pyvpp.node import NodeCounter, Severity, node
 from pyvpp.trace import TraceRecord
@@ -82,16 +83,10 @@ def uplink_input(
                 start = slot_start(b) + HEADROOM
                 copy(heap, start, at, length)
                 c = meta[b]
+                set_received(c, int(m.rx), start, length, int(m.flags))
                 c.cur = start + ETHERNET_HEADER
-                c.len = uint32(length - ETHERNET_HEADER)
-                c.flags = m.flags
-                c.l2 = uint32(start)
-                c.l3 = uint32(start + ETHERNET_HEADER)
-                c.rx = m.rx
-                c.tx = uint32(0)
+                c.len = length - ETHERNET_HEADER
                 c.trace = m.trace
-                c.gso_type = m.gso_type
-                c.ref = m.ref
                 if emit_to(emit, b, Next.ARP):
                     counters[Counter.ARP_COPIED] += uint64(1)
                 else:
