@@ -15,7 +15,7 @@ from pyvpp_nodes.bench.model import (
     ethernet,
     ip6,
     ip6_forwarded,
-    udp,
+    udp6,
 )
 
 SENDER = IPv6Address("2001:db8:1::2")
@@ -26,7 +26,7 @@ SMALLEST = ETHERNET_BYTES + IP6_BYTES + UDP_BYTES
 
 def frame(engine: Any, i: int, size: int) -> bytes:
     payload = bytes(k & 0xFF for k in range(max(size, SMALLEST) - SMALLEST))
-    packet = ip6(SENDER, INNER + i, UDP, udp(1024 + i % 60000, 4000, payload))
+    packet = ip6(SENDER, INNER + i, UDP, udp6(SENDER, INNER + i, (1024 + i % 60000, 4000), payload))
     return ethernet(IN_MAC, SENDER_MAC, packet, ETHERTYPE_IP6)
 
 

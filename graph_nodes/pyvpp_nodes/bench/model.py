@@ -51,6 +51,14 @@ def ip6_forwarded(packet: bytes) -> bytes:
     return packet[:7] + bytes([packet[7] - 1]) + packet[8:]
 
 
+def udp6(source: IPv6Address, destination: IPv6Address, ports: tuple[int, int], payload: bytes) -> bytes:
+    """RFC 8200, 8.1: over IPv6 the checksum is not optional."""
+    datagram = udp(*ports, payload)
+    pseudo = source.packed + destination.packed + struct.pack("!II", len(datagram), UDP)
+    padded = pseudo + datagram + bytes(len(datagram) & 1)
+    return datagram[:6] + (checksum(padded) or 0xFFFF).to_bytes(2, "big") + datagram[8:]
+
+
 def udp(source: int, destination: int, payload: bytes) -> bytes:
     """RFC 768, without a checksum."""
     return struct.pack("!HHHH", source, destination, UDP_BYTES + len(payload), 0) + payload

@@ -8,6 +8,7 @@ import pytest
 
 from pyvpp.bench import path
 from pyvpp.bench.errors import AbsentError, BenchError
+from pyvpp.bench.measure import run_once
 from pyvpp.bench.path import path_of, run_scenario
 from pyvpp.bench.scenario import Scenario
 from pyvpp.bench.stand import Stand, stand_for
@@ -59,6 +60,16 @@ def test_packets_that_are_lost_give_an_error_that_says_where():
     lost = dataclasses.replace(IP4, setup=IP4.setup[:-1])
     with stand_for(lost) as stand, pytest.raises(BenchError, match=r"1024 packets in, 0 out(.|\n)*ip4-drop"):
         tried(stand, lost)
+
+
+def test_a_run_that_loses_packets_is_no_run():
+    with stand_for(IP4) as stand:
+        stand.generate(IP4.packets(stand.engine, count=256))
+        assert run_once(stand, 10).packets == 2560
+        stand.engine.interfaces.set_admin(stand.pg1, False)
+        with pytest.raises(BenchError, match=r"2560 packets in, 0 out"):
+            run_once(stand, 10)
+        assert run_once(stand, 10, lossless=False).nodes["error-drop"].packets == 2560
 
 
 class FailsLater:
