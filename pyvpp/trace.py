@@ -48,6 +48,8 @@ class TraceRecord:
     flags_of: Callable[[int], int] = lambda sw_if_index: 0
     fib_index: int = 0
     instance: int = 0
+    stack: Any = None
+    """what plugins keep of their own, `engine.stack`"""
 
     def __getattr__(self, name: str) -> int:
         if name.startswith("__") or self.meta.dtype.names is None or name not in self.meta.dtype.names:
@@ -90,6 +92,7 @@ def _record(engine: "Engine", row: Any) -> TraceRecord:
         name_of=name_of,
         p2p=p2p,
         instance=node.instance if node else 0,
+        stack=engine.stack,
     )
 
 

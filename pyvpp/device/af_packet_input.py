@@ -18,6 +18,7 @@ from pyvpp.buffers import HEADROOM, L2_VALID, LARGE_ROOM, NO_BUFFER, give_back, 
 from pyvpp.device import af_packet, vnet
 from pyvpp.device.receive import SEGMENTS_AT_ONCE, segments_of, set_received, take_for
 from pyvpp.device.syscalls import acquire32, address_of, receive, release32, take_socket_error
+from pyvpp.device.trace import format_af_packet_input
 from pyvpp.device.vnet import read_vnet
 from pyvpp.interface import ADMIN_UP, UPLINK
 from pyvpp.jit import inline, jit
@@ -132,6 +133,7 @@ def look_for_error(ring: Record, counters: U64) -> None:
     counters=Counter,
     kind=Kind.INPUT,
     template=True,
+    trace=format_af_packet_input,
 )
 @jit
 def af_packet_input(

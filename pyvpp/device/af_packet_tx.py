@@ -13,6 +13,7 @@ from numba import uint64
 
 from pyvpp.device import af_packet, vnet
 from pyvpp.device.syscalls import MSG_DONTWAIT, acquire32, address_of, lock, release32, send, unlock
+from pyvpp.device.trace import format_af_packet_tx
 from pyvpp.device.vnet import write_vnet
 from pyvpp.jit import inline, jit
 from pyvpp.node import FREE, NodeCounter, node
@@ -89,7 +90,7 @@ def send_from_buffer(heap: U8, ring: Record, m: Record) -> bool:
     return send(int(ring.send_fd), address_of(heap, start), int(m.len) + vnet.BYTES, MSG_DONTWAIT) >= 0
 
 
-@node(name="af-packet-tx", next={}, counters=Counter, template=True)
+@node(name="af-packet-tx", next={}, counters=Counter, template=True, trace=format_af_packet_tx)
 @jit
 def af_packet_tx(
     heap: U8,

@@ -10,6 +10,7 @@ from enum import IntEnum
 import numpy as np
 from numba import uint64
 
+from pyvpp.device.trace import format_pg_tx
 from pyvpp.jit import jit
 from pyvpp.node import FREE, NodeCounter, Severity, node
 from pyvpp.tables import interface_table
@@ -26,7 +27,7 @@ class Counter(NodeCounter):
     SENT = 0, "packets sent", Severity.INFO
 
 
-@node(name="pg-tx", next={Next.CAPTURE: "pg-capture"}, counters=Counter, template=True)
+@node(name="pg-tx", next={Next.CAPTURE: "pg-capture"}, counters=Counter, template=True, trace=format_pg_tx)
 @jit
 def pg_tx(meta: Records, frame: U32, nexts: U16, counters: U64, instance: int, pg_capture: I64) -> None:
     nexts[:] = FREE

@@ -28,6 +28,7 @@ from pyvpp.buffers import (
 from pyvpp.device import vnet
 from pyvpp.device.receive import SEGMENTS_AT_ONCE, segments_of, set_received
 from pyvpp.device.syscalls import EAGAIN, EBADFD, address_of, epoll_forget, read
+from pyvpp.device.trace import format_tap_input
 from pyvpp.device.vnet import read_vnet
 from pyvpp.interface import ADMIN_UP, HOST
 from pyvpp.jit import inline, jit
@@ -93,6 +94,7 @@ def count_failure(tap: Record, result: int, counters: U64) -> None:
     counters=Counter,
     kind=Kind.INPUT,
     template=True,
+    trace=format_tap_input,
 )
 @jit
 def tap_input(

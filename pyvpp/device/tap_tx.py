@@ -10,6 +10,7 @@ from numba import uint64
 
 from pyvpp.device import vnet
 from pyvpp.device.syscalls import EAGAIN, EBADFD, EIO, address_of, write
+from pyvpp.device.trace import format_tap_tx
 from pyvpp.device.vnet import write_vnet
 from pyvpp.jit import inline, jit
 from pyvpp.node import FREE, NodeCounter, node
@@ -40,7 +41,7 @@ def reason(result: int) -> int:
     return Counter.WRITE_FAILED.value
 
 
-@node(name="tap-tx", next={}, counters=Counter, template=True)
+@node(name="tap-tx", next={}, counters=Counter, template=True, trace=format_tap_tx)
 @jit
 def tap_tx(
     heap: U8,

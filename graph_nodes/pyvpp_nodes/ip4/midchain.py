@@ -13,10 +13,9 @@ from pyvpp.buffers import LOCALLY_ORIGINATED, slot_start
 from pyvpp.features import enter_arc
 from pyvpp.jit import inline, jit, rare_case
 from pyvpp.node import node, set_error
-from pyvpp.trace import TraceRecord
-from pyvpp.trace_format import format_hex
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, le16, le64, put_be16, put_le32, put_le64
+from pyvpp_nodes.fib.traced import format_rewritten
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.forward import FORWARD, LINK_LAYER_ROOM, Counter, is_plain, prepend, refuse, verdict
 from pyvpp_nodes.ip4.forward import Next as Refused
@@ -90,13 +89,6 @@ def look_closely(
     return enter_arc(feature_chains, m, arc) if arc else int64(Next.TUNNEL_OUTPUT)
 
 
-def format_trace(record: TraceRecord) -> list[str]:
-    return [
-        f"tx_sw_if_index {record.tx} dpo-idx {record.adj} flow hash: 0x{record.flow_hash:08x}",
-        *format_hex(record.data),
-    ]
-
-
 @node(
     name="ip4-midchain",
     next={
@@ -107,7 +99,7 @@ def format_trace(record: TraceRecord) -> list[str]:
         Next.GSO: "gso-ip4",
     },
     counters=Counter,
-    trace=format_trace,
+    trace=format_rewritten,
 )
 @jit
 def ip4_midchain(

@@ -11,9 +11,8 @@ from pyvpp.buffers import LOCALLY_ORIGINATED
 from pyvpp.features import enter_arc
 from pyvpp.jit import jit, rare_case
 from pyvpp.node import node
-from pyvpp.trace import TraceRecord
-from pyvpp.trace_format import format_hex
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
+from pyvpp_nodes.fib.traced import format_rewritten
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.forward import (
     ETHERNET_BYTES,
@@ -43,18 +42,11 @@ def age_and_prepend(heap: U8, m: Record, ip: int, adjacency: Record, counters: U
     return GO_ON
 
 
-def format_trace(record: TraceRecord) -> list[str]:
-    return [
-        f"tx_sw_if_index {record.tx} dpo-idx {record.adj} flow hash: 0x{record.flow_hash:08x}",
-        *format_hex(record.data),
-    ]
-
-
 @node(
     name="ip4-rewrite",
     next={Next.DROP: "ip4-drop", Next.ICMP_ERROR: "ip4-icmp-error", Next.FRAG: "ip4-frag"},
     counters=Counter,
-    trace=format_trace,
+    trace=format_rewritten,
 )
 @jit
 def ip4_rewrite(
