@@ -354,6 +354,20 @@ def test_a_full_ring_loses_in_linux_and_says_so(pair: Namespaces) -> None:
     device.close()
 
 
+def test_a_late_worker_finds_all_of_a_burst(pair: Namespaces) -> None:
+    """A tunnel's peer sends thousands of segments at once, more than a worker takes in a round."""
+    rig, device = Rig(small=512), AfPacket("veth0", pair.near)
+    rig.attach(device)
+    frame = ethernet(1514)
+    with pair.raw() as peer:
+        for _ in range(4096):
+            peer.send(frame)
+    assert [len(rig.receive_once()) for _ in range(17)] == [256] * 16 + [0]
+    assert device.statistics() == af_packet.Statistics(packets=4096, drops=0)
+    rig.done()
+    device.close()
+
+
 def test_a_vlan_tag_is_put_back(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
     rig, _ = uplink
     tagged = ethernet(100, ethertype=bytes.fromhex("8100a064") + b"\x88\xb5")
