@@ -159,6 +159,16 @@ def test_a_cross_connected_pod(sandbox: Pair, pyvpp: Pyvpp, mtu: int) -> None:
     transfer(peer, pod, near)
 
 
+def test_a_peer_that_changes_its_mac_address(sandbox: Pair, tunnel: Pyvpp) -> None:
+    """It asks for ours with the new one in hand; nobody answers at the old one."""
+    pod = add_pod(sandbox, tunnel)
+    assert ping(pod, FAR, 84, df=True)
+    sandbox.peer.ip("link", "set", "eth0", "address", "02:00:00:00:77:99")
+    assert ping(sandbox.peer, HOST, 84, df=True)
+    assert ping(pod, FAR, 84, df=True)
+    assert "02:00:00:00:77:99" in tunnel.ctl("show ip neighbors host-eth0")
+
+
 @pytest.fixture
 def nodes(sandbox: Pair, pyvpp: Pyvpp) -> Iterator[tuple[Pyvpp, Pyvpp]]:
     """The peer runs a pyvpp too."""

@@ -4,6 +4,7 @@
 from pyvpp.jit import inline
 from pyvpp.typing import U8, U16, U32, Records
 from pyvpp.wire import be16, be32, u8
+from pyvpp_nodes.arp.packet import OPCODE, REPLY, REQUEST, SENDER, TARGET
 from pyvpp_nodes.fib.tables import LB_PASS_THROUGH, LB_RECEIVE
 from pyvpp_nodes.fib.trie.lookup import fib_lookup
 
@@ -43,3 +44,17 @@ def is_ours(
     if be16(heap, ip + 6) & FRAGMENT_OFFSET or length < header + 8:
         return False
     return int(udp_ports[be16(heap, ip + header + 2)]) != 0
+
+
+@inline
+def tells_of_neighbor(
+    heap: U8, arp: int, fib_index: int, ip4_fib_roots: U32, ip4_fib_nodes: U32, load_balances: Records
+) -> bool:
+    """Whether the ARP packet at `arp` is a reply, announces its sender, or asks for an address of the uplink's."""
+    if be16(heap, arp + OPCODE) != REQUEST:
+        return bool(be16(heap, arp + OPCODE) == REPLY)
+    target = be32(heap, arp + TARGET)
+    if target == be32(heap, arp + SENDER):
+        return True
+    route = load_balances[fib_lookup(ip4_fib_roots, ip4_fib_nodes, fib_index, target)]
+    return int(route.flags) & LB_RECEIVE != 0

@@ -3,10 +3,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyvpp.buffers import CSUM_PARTIAL, L2_VALID, TRACED
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.uplink.input import Counter, Next, uplink_input
 from tests.graph_nodes.forwarding import MACS, NEIGHBOR_MAC, arp, ethernet, frames, output_of
-from tests.graph_nodes.uplink.stand import GATEWAY, HOST_INDEX, OWN, PACKETS, TABLES, UPLINK_INDEX, received
+from tests.graph_nodes.uplink.stand import (
+    BROADCAST,
+    ELSEWHERE,
+    GATEWAY,
+    HOST_INDEX,
+    OWN,
+    PACKETS,
+    POD,
+    TABLES,
+    UPLINK_INDEX,
+    received,
+)
 
 REPLY = ethernet(arp(2, NEIGHBOR_MAC, GATEWAY, MACS[1], OWN), MACS[1], ethertype=0x0806)
 
@@ -14,7 +26,7 @@ REPLY = ethernet(arp(2, NEIGHBOR_MAC, GATEWAY, MACS[1], OWN), MACS[1], ethertype
 @given(frames(received()))
 def test_ours_is_kept_and_the_rest_goes_to_the_host_unchanged(cases):
     result = run_kernel(uplink_input, [Packet(data, rx=UPLINK_INDEX) for data, _, _ in cases], TABLES)
-    ours = 0
+    ours = copied = 0
     for (data, name, mac), next_, packet, m in zip(cases, result.nexts, result.packets, result.meta, strict=True):
         if mac == MACS[1] and name in PACKETS and PACKETS[name][1]:
             ours += 1
@@ -22,8 +34,9 @@ def test_ours_is_kept_and_the_rest_goes_to_the_host_unchanged(cases):
             assert int(m["l3"]) == int(m["cur"]) == int(m["l2"]) + 14
         else:
             assert (next_, packet, int(m["tx"])) == (output_of(HOST_INDEX), data, HOST_INDEX)
-    assert list(result.counters) == [len(cases) - ours, ours, 0, 0]
-    assert result.emitted == []
+            copied += name == "arp request"
+    assert list(result.counters) == [len(cases) - ours, ours, copied, 0]
+    assert result.emitted == [(data[14:], Next.ARP) for data, name, _ in cases if name == "arp request"]
 
 
 @pytest.mark.parametrize("name", PACKETS)
@@ -33,15 +46,39 @@ def test_each_kind_for_our_mac_address(name):
     assert result.nexts == [Next.IP4 if ours else output_of(HOST_INDEX)]
 
 
-def test_an_arp_reply_goes_to_the_host_and_a_copy_to_us():
-    result = run_kernel(uplink_input, [Packet(REPLY, rx=UPLINK_INDEX)], TABLES)
-    assert (result.nexts, result.packets) == ([output_of(HOST_INDEX)], [REPLY])
-    assert result.emitted == [(REPLY[14:], Next.ARP)]
-    copy = result.emitted_meta[0]
-    assert (int(copy["rx"]), int(copy["l2"])) == (UPLINK_INDEX, int(copy["cur"]) - 14)
-    assert int(copy["cur"]) != int(result.meta[0]["cur"]) + 14
-    assert result.counters[Counter.ARP_COPIED] == result.counters[Counter.TO_HOST] == 1
-    assert result.free_buffers == 127
+@pytest.mark.parametrize(
+    ("opcode", "sender", "target", "copied"),
+    [
+        (2, GATEWAY, OWN, True),
+        (2, GATEWAY, ELSEWHERE, True),
+        (1, GATEWAY, OWN, True),
+        (1, GATEWAY, GATEWAY, True),
+        (1, GATEWAY, "10.1.1.253", False),
+        (1, GATEWAY, POD, False),
+        (3, GATEWAY, OWN, False),
+        (3, GATEWAY, GATEWAY, False),
+        (0, GATEWAY, OWN, False),
+    ],
+)
+def test_arp_goes_to_the_host_and_a_copy_of_what_tells_of_a_neighbor_to_us(opcode, sender, target, copied):
+    frame = ethernet(arp(opcode, NEIGHBOR_MAC, sender, MACS[1], target), BROADCAST, ethertype=0x0806)
+    fields = {"flags": TRACED | L2_VALID | CSUM_PARTIAL, "trace": 7, "gso_type": 1, "gso_size": 9, "csum_start": 20}
+    result = run_kernel(uplink_input, [Packet(frame, rx=UPLINK_INDEX, l2=0, **fields)], TABLES)
+    assert (result.nexts, result.packets) == ([output_of(HOST_INDEX)], [frame])
+    assert list(result.counters) == [1, 0, int(copied), 0]
+    assert result.emitted == [(frame[14:], Next.ARP)] * copied
+    assert result.free_buffers == 128 - copied
+    for copy in result.emitted_meta:
+        assert (int(copy["rx"]), int(copy["l2"]), int(copy["l3"])) == (UPLINK_INDEX, copy["cur"] - 14, copy["cur"])
+        assert int(copy["cur"]) != int(result.meta[0]["cur"]) + 14
+        assert (int(copy["flags"]), int(copy["trace"]), int(copy["ref"])) == (TRACED | L2_VALID, 7, 1)
+        assert not any(int(copy[name]) for name in ("tx", "adj", "error", "gso_type", "gso_size", "csum_start"))
+
+
+@pytest.mark.parametrize("length", [41, 42, 60, 128, 129])
+def test_how_long_arp_is(length):
+    result = run_kernel(uplink_input, [Packet((REPLY + bytes(99))[:length], rx=UPLINK_INDEX)], TABLES)
+    assert [len(data) for data, _ in result.emitted] == [length - 14] * (42 <= length <= 128)
 
 
 def test_without_a_buffer_the_host_still_has_its_reply():
