@@ -33,6 +33,24 @@ def fold(total: int) -> int:
 
 
 @inline
+def fold_words(total: int) -> int:
+    """`fold` for a sum of a few 16-bit words, below 2**31."""
+    total = (total & 0xFFFF) + (total >> 16)
+    return (total & 0xFFFF) + (total >> 16)
+
+
+@inline
+def is_right(total: int) -> bool:
+    """Whether a sum below 2**48 folds to 0xffff, which that of a good header does.
+
+    A step less than `fold`: the carry that the last one would add makes 0x10000 a 1, and neither is 0xffff.
+    """
+    total = (total & 0xFFFFFFFF) + (total >> 32)
+    total = (total & 0xFFFF) + (total >> 16)
+    return (total & 0xFFFF) + (total >> 16) == 0xFFFF
+
+
+@inline
 def sum20(heap: U8, ip: int) -> int:
     """The folded sum of a header without options."""
     return fold(le32(heap, ip) + le32(heap, ip + 4) + le32(heap, ip + 8) + le32(heap, ip + 12) + le32(heap, ip + 16))
@@ -56,9 +74,7 @@ def put_checksum(heap: U8, ip: int, n: int) -> None:
 @inline
 def patched(checksum: int, old: int, new: int) -> int:
     """The checksum after one 16-bit word has changed: RFC 1624, equation 3, HC' = ~(~HC + ~m + m')."""
-    total = (checksum ^ 0xFFFF) + (old ^ 0xFFFF) + new
-    total = (total & 0xFFFF) + (total >> 16)
-    return ((total & 0xFFFF) + (total >> 16)) ^ 0xFFFF
+    return fold_words((checksum ^ 0xFFFF) + (old ^ 0xFFFF) + new) ^ 0xFFFF
 
 
 @inline
@@ -85,7 +101,7 @@ def put_header(heap: U8, ip: int, length: int, ttl: int, protocol: int, source: 
     """
     version_and_tos = PLAIN << 8
     total = version_and_tos + length + (ttl << 8 | protocol) + (source >> 16) + (source & 0xFFFF)
-    checksum = fold(total + (destination >> 16) + (destination & 0xFFFF)) ^ 0xFFFF
+    checksum = fold_words(total + (destination >> 16) + (destination & 0xFFFF)) ^ 0xFFFF
     put_be64(heap, ip, version_and_tos << 48 | length << 32)
     put_be32(heap, ip + TTL, ttl << 24 | protocol << 16 | checksum)
     put_be32(heap, ip + SOURCE, source)

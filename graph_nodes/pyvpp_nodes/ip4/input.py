@@ -31,7 +31,7 @@ from pyvpp_nodes.ip4.header import (
     SOURCE,
     TOTAL_LENGTH,
     TTL,
-    fold,
+    is_right,
     sum20,
     sum_header,
 )
@@ -75,7 +75,7 @@ def is_plain(heap: U8, ip: int, length: int) -> bool:
     return (
         first & 0xFF == PLAIN
         and HEADER_BYTES <= total <= length
-        and fold(first + second + third + le32(heap, ip + SOURCE) + fourth) == 0xFFFF
+        and is_right(first + second + third + le32(heap, ip + SOURCE) + fourth)
         and second & NOT_FIRST_AS_LOADED != 1 << 24
         and third & 0xFF != 0
         and fourth & 0xF0 != 0xE0
