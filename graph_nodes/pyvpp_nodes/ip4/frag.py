@@ -95,13 +95,13 @@ def fragment(heap: U8, meta: Records, b: int, mtu: int, pool: U32, emit: U32, to
     m = meta[b]
     ip = int64(m.cur)
     end = ip + be16(heap, ip + TOTAL_LENGTH)
-    size = (mtu - HEADER_BYTES) & ~7
+    room = mtu - HEADER_BYTES
     whole = be16(heap, ip + FRAGMENT)
     at = ip + HEADER_BYTES
     offset = whole & FRAGMENT_OFFSET
     sent = 0
     while at < end:
-        n = min(size, end - at)
+        n = end - at if end - at <= room else room & ~7  # all but the last: multiples of 8 (RFC 791, 3.1)
         piece = take_sized(pool, HEADER_BYTES + n)
         if piece == NO_BUFFER:
             return sent, int64(Counter.MEMORY)
