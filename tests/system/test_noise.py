@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.graph_nodes.lab import EMITTED, NEIGHBOR_MAC, POD_IP, REPLACED, UPLINK_IP, UPLINK_MAC, VNIS
+from tests.graph_nodes.lab import EMITTED, HEARD, NEIGHBOR_MAC, POD_IP, REPLACED, UPLINK_IP, UPLINK_MAC, VNIS
 from tests.graph_nodes.noise import Feeder, offloads
 from tests.system.conftest import Pair
 from tests.system.process import Pyvpp, eventually, ping, running
@@ -65,7 +65,7 @@ def balance(pyvpp: Pyvpp) -> tuple[int, int, int]:
     for node in nodes.values():
         of_kind[node["kind"]] += node["vectors"]
     made = sum(errors[node, text] for node, texts in EMITTED.items() for text in texts)
-    heard = errors["arp-reply", "ARP replies received"] + errors["arp-reply", "ARP probe or announcement learned"]
+    heard = sum(errors["arp-reply", text] for text in HEARD)
     made += nodes["arp-learn"]["vectors"] - heard
     replaced = sum(errors[node, text] for node, texts in REPLACED.items() for text in texts)
     left = sum(node["vectors"] for name, node in nodes.items() if name.endswith("-tx") and not name.startswith("loop"))
@@ -101,7 +101,7 @@ def test_noise_from_the_wire_and_from_a_pod(sandbox: Pair, tmp_path: Path) -> No
             return counters["rx packets"] - received + counters.get("rx-miss", 0) >= sent
 
         eventually(arrived, "every frame is counted, as received or as lost by Linux")
-        eventually(lambda: balance(pyvpp)[:2] == balance(pyvpp)[:2][::-1], "in and made = out, dropped and taken")
+        eventually(lambda: len(set(balance(pyvpp)[:2])) == 1, "in and made = out, dropped and taken")
         assert balance(pyvpp)[2] == 0
         assert len(pyvpp.data("show errors")) > 30
         assert ping(peer, UPLINK_IP)

@@ -63,6 +63,7 @@ class Counter(NodeCounter):
     L2_ADDRESS_MISMATCH = 7, "ARP hw addr does not match L2 frame src addr"
     OPCODE_NOT_REQUEST = 8, "ARP opcode not request or reply"
     NO_BUFFERS = 9, "no buffer for an ARP reply besides the request to learn from", Severity.WARNING
+    LEFT_TO_HOST = 10, "ARP requests left to the host to answer", Severity.INFO
 
 
 UNKNOWN, ON_LINK, NEIGHBOR = 0, 1, 2
@@ -180,6 +181,7 @@ def arp_reply(
         mac = int64(interface.mac)
         leave = int64(interface.output_next)
         if of_host:
+            counters[Counter.LEFT_TO_HOST] += uint64(1)
             nexts[i] = Next.LEARN
         elif learn:
             other = take_small(pool)

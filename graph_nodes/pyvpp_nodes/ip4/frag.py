@@ -62,6 +62,7 @@ class Counter(NodeCounter):
     MALFORMED = 5, "malformed packet"
     MEMORY = 6, "could not allocate buffer"
     SEGMENTED = 7, "gso packet segmented", Severity.INFO
+    SEGMENT_SENT = 8, "number of sent segments", Severity.INFO
 
 
 @inline
@@ -123,12 +124,12 @@ def fragment(heap: U8, meta: Records, b: int, mtu: int, pool: U32, emit: U32, to
 
 
 @inline
-def cut_as_meant(heap: U8, meta: Records, b: int, pool: U32, emit: U32, to: int) -> int:
-    """Sends the segments of GSO packet b: SEGMENTED, MALFORMED or MEMORY."""
-    _, result = segment(heap, meta, b, int64(meta[b].cur), pool, emit, to)
+def cut_as_meant(heap: U8, meta: Records, b: int, pool: U32, emit: U32, to: int) -> tuple[int, int]:
+    """Sends the segments of GSO packet b: how many went, and SEGMENTED, MALFORMED or MEMORY."""
+    sent, result = segment(heap, meta, b, int64(meta[b].cur), pool, emit, to)
     if result == DONE:
-        return int64(Counter.SEGMENTED)
-    return int64(Counter.MEMORY if result == NO_ROOM else Counter.MALFORMED)
+        return sent, int64(Counter.SEGMENTED)
+    return sent, int64(Counter.MEMORY if result == NO_ROOM else Counter.MALFORMED)
 
 
 def format_trace(record: TraceRecord) -> list[str]:
@@ -165,7 +166,8 @@ def ip4_frag(
             sent, result = fragment(heap, meta, b, int64(adjacency.mtu), pool, emit, to)
             counters[Counter.FRAGMENT_SENT] += uint64(sent)
         elif result == Counter.SEGMENTED:
-            result = cut_as_meant(heap, meta, b, pool, emit, to)
+            sent, result = cut_as_meant(heap, meta, b, pool, emit, to)
+            counters[Counter.SEGMENT_SENT] += uint64(sent)
         counters[result] += uint64(1)
         if result in (Counter.FRAGMENTED, Counter.SEGMENTED):
             nexts[i] = FREE

@@ -64,7 +64,7 @@ def reference(frame: bytes, rx: int) -> Outcome:
         return Next.LEARN, None, [Counter.REPLIES_RECEIVED]
     news = known.get(sender) != sender_mac
     if rx == WIRE:
-        return Next.LEARN, None, [Counter.L3_SRC_ADDRESS_LEARNED] * news
+        return Next.LEARN, None, [Counter.LEFT_TO_HOST] + [Counter.L3_SRC_ADDRESS_LEARNED] * news
     reply = mac_bytes(MACS[rx]) + target + sender_mac + sender
     reply = sender_mac + mac_bytes(MACS[rx]) + struct.pack("!HHHBBH", 0x0806, 1, 0x0800, 6, 4, 2) + reply
     counted = [Counter.REPLIES_SENT] + [Counter.L3_SRC_ADDRESS_LEARNED] * news
