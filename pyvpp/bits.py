@@ -31,6 +31,12 @@ def _python_publish32(array: U32, at: int, value: int) -> None:
     array[at] = value
 
 
+def _python_publish_range32(array: U32, first: int, end: int, value: int) -> None:
+    if first < 0 or end > len(array):
+        raise IndexError(f"elements {first} to {end} of {len(array)}")
+    array[first:end] = value
+
+
 if COMPILED:
     from llvmlite import ir
 
@@ -96,5 +102,18 @@ if COMPILED:
         if BOUNDSCHECK and (at < 0 or at >= len(array)):
             raise IndexError("store outside the array")
         _publish32(array, at, value)
+
+    @inline
+    def publish_range32(array: U32, first: int, end: int, value: int) -> None:
+        """`publish32` for each element from `first` to before `end` that has another value."""
+        for at in range(first, end):
+            if array[at] != value:
+                publish32(array, at, value)
 else:
-    popcount, load64, publish32, prefetch = _python_popcount, _python_load64, _python_publish32, _python_prefetch
+    popcount, load64, publish32, publish_range32, prefetch = (
+        _python_popcount,
+        _python_load64,
+        _python_publish32,
+        _python_publish_range32,
+        _python_prefetch,
+    )

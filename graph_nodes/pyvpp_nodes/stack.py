@@ -25,6 +25,7 @@ def start_stack(engine: Any) -> None:
     fib = create(engine)
     engine.stack.fib = fib
     engine.stack.fib4, engine.stack.neighbors, engine.stack.adjacencies = fib.fib4, fib.neighbors, fib.adjacencies
+    engine.stack.fib6, engine.stack.neighbors6 = fib.fib6, fib.neighbors6
     fib.neighbors.probe = lambda sw_if_index, address: send_arp_request(engine, sw_if_index, address)
     engine.every_second(fib.tick)
     follow_interfaces(engine)

@@ -31,6 +31,13 @@ def test_publish_stores_one_element(value, at):
     assert array.tolist() == [value if k == at else 7 for k in range(4)]
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(0, 4), st.integers(0, 4))
+def test_publish_a_range(value, first, end):
+    array = np.arange(4, dtype=np.uint32)
+    bits.publish_range32(array, first, end, value)
+    assert array.tolist() == [value if first <= k < end else k for k in range(4)]
+
+
 @CHECKED
 def test_outside_the_array():
     array = np.zeros(4, np.uint32)
@@ -40,4 +47,6 @@ def test_outside_the_array():
     for at in (4, 1 << 40):
         with pytest.raises(IndexError):
             bits.publish32(array, at, 1)
+    with pytest.raises(IndexError):
+        bits.publish_range32(array, 4, 5, 1)
     assert not array.any()

@@ -13,7 +13,7 @@ from pyvpp.bench.scenario import OUT_MAC, Scenario, VppFigures
 from pyvpp_nodes.bench.ground import BASE, NEAR, ROUTE, inner, rewritten, to
 from pyvpp_nodes.bench.model import ETHERNET_BYTES, ethernet, ip4_forwarded
 from pyvpp_nodes.fib import synthetic
-from pyvpp_nodes.fib.entry import Source, attached_nexthop
+from pyvpp_nodes.fib.entry import attached_nexthop
 
 NEXT_HOPS = 200
 CONTIGUOUS = IPv4Address("16.0.0.0")
@@ -51,18 +51,18 @@ class Internet:
     """So many routes like the Internet's: in the FIB, as destinations, and as the model of a lookup."""
 
     def __init__(self, count: int) -> None:
-        self._table = synthetic.routes4(count, next_hops=NEXT_HOPS)
+        self.table = synthetic.routes4(count, next_hops=NEXT_HOPS)
 
     @cached_property
     def routes(self) -> list[tuple[int, int, int]]:
         """Prefix, length, number of the next hop."""
-        table = self._table
+        table = self.table
         return list(zip(table.address4.tolist(), table.length.tolist(), table.next_hop.tolist(), strict=True))
 
     @cached_property
     def destinations(self) -> list[IPv4Address]:
         """Addresses inside random routes, but none of the ground's own 10/8."""
-        high, _ = synthetic.inside(self._table, 2 * MANY_DESTINATIONS)
+        high, _ = synthetic.inside(self.table, 2 * MANY_DESTINATIONS)
         drawn = [address for address in (high >> np.uint64(32)).tolist() if address >> 24 != OWN_NETWORK]
         return [IPv4Address(address) for address in drawn[:MANY_DESTINATIONS]]
 
@@ -91,8 +91,8 @@ def internet(routes: int) -> Scenario:
     def prepare(engine: Any) -> None:
         sw_if_index = engine.require_interface("pg1").sw_if_index
         paths = [(attached_nexthop(int(NEAR) + 1 + hop, sw_if_index),) for hop in range(NEXT_HOPS)]
-        for prefix, length, hop in tables(routes).routes:
-            engine.stack.fib4.update((prefix, length), paths[hop], Source.API)
+        table = tables(routes).table
+        engine.stack.fib4.update_many(table.prefixes, paths, table.next_hop)
 
     def expect(engine: Any, frame: bytes) -> bytes:
         packet = frame[ETHERNET_BYTES:]

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from pyvpp_nodes.fib.family import IP4, IP6, Family
 from pyvpp_nodes.fib.pool import Pool
-from pyvpp_nodes.fib.tables import ADJACENCY, NODE_OF_KIND, REWRITE_MAX, Kind
+from pyvpp_nodes.fib.tables import ADJACENCY, NODE_OF_KIND, NODE_OF_KIND6, REWRITE_MAX, Kind
 
 DROP, PUNT, UNREACHABLE, PROHIBIT = range(4)
 FIXED = (Kind.DROP, Kind.PUNT, Kind.UNREACHABLE, Kind.PROHIBIT)
@@ -27,6 +28,7 @@ ADMIN_UP, LINK_UP, P2P, UPLINK, HOST = 1, 2, 4, 8, 16
 WORDS = ADJACENCY.itemsize // 8
 REWRITE_WORD = 3
 BROADCAST = b"\xff" * 6
+LOW64 = (1 << 64) - 1
 
 
 @dataclass(slots=True)
@@ -61,7 +63,8 @@ class Adjacency:
     sw_if_index: int = 0
     address: int = 0
     key: tuple[int, ...] = ()
-    length: int = 32
+    family: Family | None = None  # none: the fixed ones, which both have
+    length: int = 0
     source: int = 0
     rewrite: bytes = b""
     mtu: int = 0
@@ -72,7 +75,10 @@ class Adjacency:
 
 
 class Adjacencies:
-    """Makes, shares, completes and frees adjacencies. LoadBalances sets `patch(load_balances, adjacency, next)`."""
+    """Makes, shares, completes and frees adjacencies. LoadBalances sets `patch(load_balances, adjacency, next)`.
+
+    Those of IPv4 and IPv6 lie side by side; a neighbor is known by family, interface and address.
+    """
 
     def __init__(
         self,
@@ -94,7 +100,7 @@ class Adjacencies:
         self._by_index: dict[int, Adjacency] = {}
         self._by_key: dict[tuple[int, ...], Adjacency] = {}
         self._by_link: dict[int, set[int]] = {}
-        self._macs: dict[tuple[int, int], bytes] = {}
+        self._macs: dict[tuple[int, int, int], bytes] = {}
         self._pool = Pool(len(self._table.array), self._grow, synchronize, reserved=len(FIXED))
         for index, kind in enumerate(FIXED):
             self._by_index[index] = Adjacency(index, kind, locks=1)
@@ -116,67 +122,73 @@ class Adjacencies:
         """The absolute next of a node; what is not in this graph is dropped."""
         found = self._nexts.get(name)
         if found is None:
-            try:
-                found = self._to_node | self._node_index(name)
-            except KeyError:
-                if name == "ip4-drop":
-                    raise
-                return self.node("ip4-drop")
-            self._nexts[name] = found
+            found = self._nexts[name] = self._to_node | self._index_of(name)
         return found
 
-    def next_of(self, index: int) -> int:
-        """Where a load balance sends packets for this adjacency."""
-        return self.node(NODE_OF_KIND[self._by_index[index].kind])
+    def _index_of(self, name: str) -> int:
+        for each in (name, f"{name[:3]}-drop", "error-drop"):
+            try:
+                return self._node_index(each)
+            except KeyError:
+                continue
+        raise KeyError(name)
+
+    def next_of(self, index: int, family: Family = IP4) -> int:
+        """Where a load balance of a family sends packets for this adjacency."""
+        adjacency = self._by_index[index]
+        family = adjacency.family or family
+        suffix = NODE_OF_KIND6[adjacency.kind] if family is IP6 else NODE_OF_KIND[adjacency.kind]
+        return self.node(f"{family.name}-{suffix}")
 
     # -- making and sharing
 
-    def neighbor(self, sw_if_index: int, address: int) -> int:
-        """The adjacency towards a next hop; on a point-to-point link there is one, 0.0.0.0."""
+    def neighbor(self, sw_if_index: int, address: int, family: Family = IP4) -> int:
+        """The adjacency towards a next hop; on a point-to-point link there is one, with the unspecified address."""
         link = self.links[sw_if_index]
         if link.p2p:
             address = 0
-        found = self._by_key.get((sw_if_index, address))
+        key = (family.bits, sw_if_index, address)
+        found = self._by_key.get(key)
         if found is not None:
             return found.index
-        made = self._make(Kind.ARP, link, address, (sw_if_index, address))
-        mac = self._macs.get((sw_if_index, address))
+        made = self._make(Kind.ARP, link, address, key, family)
+        mac = self._macs.get(key)
         if link.p2p:
             made.kind = Kind.REWRITE
         elif mac is not None:
-            made.kind, made.rewrite = Kind.REWRITE, mac + link.mac + b"\x08\x00"
+            made.kind, made.rewrite = Kind.REWRITE, mac + link.mac + family.ethertype
         self._write(made)
         return made.index
 
-    def glean(self, sw_if_index: int, prefix: int, length: int, source: int) -> int:
+    def glean(self, sw_if_index: int, prefix: int, length: int, source: int, family: Family = IP4) -> int:
         """The adjacency that resolves addresses of a connected prefix."""
-        key = (sw_if_index, prefix, length, source)
+        key = (family.bits, sw_if_index, prefix, length, source)
         found = self._by_key.get(key)
         if found is not None:
             return found.index
         link = self.links[sw_if_index]
-        made = self._make(Kind.GLEAN, link, prefix, key)
+        made = self._make(Kind.GLEAN, link, prefix, key, family)
         made.length, made.source = length, source
-        made.rewrite = BROADCAST + link.mac + b"\x08\x06"
+        made.rewrite = BROADCAST + link.mac + family.resolve_ethertype
         self._write(made)
         return made.index
 
-    def local(self, sw_if_index: int, address: int) -> int:
+    def local(self, sw_if_index: int, address: int, family: Family = IP4) -> int:
         """The adjacency of an address of our own."""
-        key = (sw_if_index, address, -1)
+        key = (family.bits, sw_if_index, address, -1)
         found = self._by_key.get(key)
         if found is None:
             link = self.links.get(sw_if_index) or Link(0, "local0")
-            found = self._make(Kind.LOCAL, link, address, key)
+            found = self._make(Kind.LOCAL, link, address, key, family)
             self._write(found)
         return found.index
 
-    def add_midchain(self, sw_if_index: int, rewrite: bytes, mtu: int | None = None) -> int:
+    def add_midchain(self, sw_if_index: int, rewrite: bytes, mtu: int | None = None, family: Family = IP4) -> int:
         """Let everything that leaves by this tunnel get `rewrite` in front. It drops until it is stacked."""
         if len(rewrite) > REWRITE_MAX:
             raise ValueError(f"a rewrite has at most {REWRITE_MAX} bytes, not {len(rewrite)}")
         link = self.links[sw_if_index]
-        index = self.neighbor(sw_if_index, 0)
+        index = self.neighbor(sw_if_index, 0, family)
         adjacency = self._by_index[index]
         with self.barrier():
             adjacency.kind, adjacency.rewrite = Kind.MIDCHAIN, rewrite
@@ -191,7 +203,7 @@ class Adjacencies:
         adjacency = self._by_index[index]
         self.stack(index, None, 0)
         adjacency.kind, adjacency.rewrite = Kind.REWRITE, b""
-        self.patch(adjacency.users, index, self.node("ip4-drop"))
+        self.patch(adjacency.users, index, self._drop_after(adjacency))
         self.unlock(index)
 
     def stack(self, index: int, straight: int | None, load_balance: int) -> None:
@@ -203,12 +215,15 @@ class Adjacencies:
             self._by_index[straight].stacked.add(index)
             self._stack_on(index, self.next_of(straight), straight)
         elif straight is None and load_balance:
-            self._stack_on(index, self.node("ip4-load-balance"), load_balance)
+            self._stack_on(index, self.node(f"{(adjacency.family or IP4).name}-load-balance"), load_balance)
         else:
-            self._stack_on(index, self.node("ip4-drop"), DROP)
+            self._stack_on(index, self._drop_after(adjacency), DROP)
         if before.index != adjacency.under:
             before.stacked.discard(index)
             self.free_if_unused(before.index)
+
+    def _drop_after(self, adjacency: Adjacency) -> int:
+        return self.next_of(DROP, adjacency.family or IP4)
 
     def lock(self, index: int, load_balance: int) -> None:
         self._by_index[index].users.add(load_balance)
@@ -223,20 +238,21 @@ class Adjacencies:
 
     # -- what happens to neighbors and interfaces
 
-    def set_neighbor(self, sw_if_index: int, address: int, mac: bytes | None) -> None:
+    def set_neighbor(self, sw_if_index: int, address: int, mac: bytes | None, family: Family = IP4) -> None:
         """A neighbor's MAC is known (its adjacency becomes complete) or no longer."""
+        key = (family.bits, sw_if_index, address)
         if mac is None:
-            self._macs.pop((sw_if_index, address), None)
+            self._macs.pop(key, None)
         else:
-            self._macs[(sw_if_index, address)] = mac
-        found = self._by_key.get((sw_if_index, address))
+            self._macs[key] = mac
+        found = self._by_key.get(key)
         if found is None or found.kind not in (Kind.ARP, Kind.REWRITE) or self.links[sw_if_index].p2p:
             return
         if mac is None:
             found.kind = Kind.ARP
             self._switch(found)
             return
-        found.rewrite = mac + self.links[sw_if_index].mac + b"\x08\x00"
+        found.rewrite = mac + self.links[sw_if_index].mac + family.ethertype
         if found.kind == Kind.REWRITE:
             self._write(found)
         else:
@@ -244,8 +260,8 @@ class Adjacencies:
             self._write(found)
             self._switch(found)
 
-    def mac_of(self, sw_if_index: int, address: int) -> bytes | None:
-        return self._macs.get((sw_if_index, address))
+    def mac_of(self, sw_if_index: int, address: int, family: Family = IP4) -> bytes | None:
+        return self._macs.get((family.bits, sw_if_index, address))
 
     def link_changed(self, sw_if_index: int) -> None:
         """The interface's MAC, MTU or output node is another."""
@@ -263,8 +279,10 @@ class Adjacencies:
 
     # -- slots
 
-    def _make(self, kind: Kind, link: Link, address: int, key: tuple[int, ...]) -> Adjacency:
-        made = Adjacency(self._pool.allocate(), kind, link.sw_if_index, address, key, mtu=link.mtu)
+    def _make(self, kind: Kind, link: Link, address: int, key: tuple[int, ...], family: Family) -> Adjacency:
+        made = Adjacency(
+            self._pool.allocate(), kind, link.sw_if_index, address, key, family, length=family.bits, mtu=link.mtu
+        )
         self._by_index[made.index] = self._by_key[key] = made
         self._by_link.setdefault(link.sw_if_index, set()).add(made.index)
         return made
@@ -282,7 +300,7 @@ class Adjacencies:
         self._pool.free(adjacency.index)
 
     def _switch(self, adjacency: Adjacency) -> None:
-        """Follow ip4-arp <-> ip4-rewrite wherever the adjacency is used."""
+        """Follow ip4-arp <-> ip4-rewrite (or IPv6's) wherever the adjacency is used."""
         next_ = self.next_of(adjacency.index)
         if adjacency.kind == Kind.ARP:
             self.patch(adjacency.users, adjacency.index, next_)
@@ -312,9 +330,8 @@ class Adjacencies:
         array = self._records()
         i = adjacency.index
         array["mtu"][i] = adjacency.mtu
-        array["address"][i] = adjacency.address
-        array["source"][i] = adjacency.source
         array["prefix_length"][i] = adjacency.length
+        self._write_addresses(array[i], adjacency)
         if adjacency.kind != Kind.MIDCHAIN:
             array["adj"][i] = array["stacked_next"][i] = array["flags"][i] = 0
         words = np.frombuffer(adjacency.rewrite.ljust(REWRITE_MAX, b"\0"), np.uint64)
@@ -322,6 +339,15 @@ class Adjacencies:
         for k in range(-(-len(adjacency.rewrite) // 8)):
             self._words[start + k] = words[k]
         self._write_head(adjacency)
+
+    @staticmethod
+    def _write_addresses(record: Any, adjacency: Adjacency) -> None:
+        if adjacency.family is IP6:
+            record.version = 6
+            record.address_high, record.address_low = adjacency.address >> 64, adjacency.address & LOW64
+            record.source_high, record.source_low = adjacency.source >> 64, adjacency.source & LOW64
+        else:
+            record.version, record.address, record.source = 4, adjacency.address, adjacency.source
 
     def _write_head(self, adjacency: Adjacency) -> None:
         array = self._records()

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands of the IPv4 FIB: routes, neighbors, adjacencies, interface addresses."""
+"""Commands of the FIB of both families: routes, neighbors, adjacencies, interface addresses."""
 
 import time
 from typing import Any
 
 from pyvpp.cli.registry import Arguments, CommandError, Output, command, interfaces_of
 from pyvpp_nodes.fib import show as text
-from pyvpp_nodes.fib.entry import Path, Source, Via, attached, attached_nexthop, recursive
-from pyvpp_nodes.fib.fib import Fib4, Vrf, show
+from pyvpp_nodes.fib.entry import Path, Source, Sources, Via, attached, attached_nexthop, recursive
+from pyvpp_nodes.fib.fib import Fib, with_paths, without
+from pyvpp_nodes.fib.neighbor import NeighborTable
 from pyvpp_nodes.fib.tables import Kind
+from pyvpp_nodes.fib.trie.owner import Prefixes
+from pyvpp_nodes.fib.vrf import Vrf
 
 ENDS = {
     "drop": Via.DROP,
@@ -19,8 +22,12 @@ ENDS = {
 }
 
 
-def _table(fib: Fib4, args: Arguments) -> Vrf:
-    number = args.unsigned(what="a table")
+def _fib(engine: Any, version: int) -> Fib:
+    fib: Fib = engine.stack.fib4 if version == 4 else engine.stack.fib6
+    return fib
+
+
+def _table(fib: Fib, number: int) -> Vrf:
     found = fib.table(number)
     if found is None:
         raise CommandError(f"Nonexistent table id {number}")
@@ -44,38 +51,50 @@ def _counters(engine: Any) -> Any:
 )
 def ip_route(engine: Any, args: Arguments) -> str | None:
     """Add or delete routes. Each further `via` is one more path; `add` to an existing route adds to its paths.
-    `del` without `via` removes all of them. `count N` does it for N prefixes in a row."""
-    fib: Fib4 = engine.stack.fib4
+    `del` without `via` removes all of them. `count N` does it for N prefixes in a row, which then share a load balance
+    and its counter."""
     delete = args.accept("add", "del") == "del"
-    count, prefix, vrf, paths = 1, None, fib.vrf(), []
+    count, prefix, table, paths, versions = 1, None, 0, [], set()
     while args:
         if args.accept("count"):
             count = args.unsigned(min=1, max=1 << 24)
         elif args.accept("table"):
-            vrf = _table(fib, args)
+            table = args.unsigned(what="a table")
         elif args.accept("via"):
-            paths.append(_path(engine, args))
+            path, version = _path(engine, args)
+            paths.append(path)
+            versions.add(version)
         elif prefix is None:
-            prefix = args.prefix4()
+            prefix = args.prefix()
         else:
             raise args.unknown("via", "table", "count")
     if prefix is None:
         raise CommandError("expected ip4 destination address/length.")
     if not paths and not delete:
         raise CommandError("expected paths.")
-    first, length = int(prefix.network_address), prefix.prefixlen
-    if first + (count << (32 - length)) > 1 << 32:
-        raise CommandError(f"{count} prefixes from {prefix} run past 255.255.255.255")
+    if versions - {0, prefix.version}:
+        raise CommandError(f"the next hops of {prefix} must be IP{prefix.version} addresses")
+    fib = _fib(engine, prefix.version)
+    vrf = _table(fib, table)
+    first, length, bits = int(prefix.network_address), prefix.prefixlen, fib.family.bits
+    if first + (count << (bits - length)) > 1 << bits:
+        raise CommandError(f"{count} prefixes from {prefix} run past {fib.family.show(fib.family.ones)}")
+
+    def change(sources: Sources, _: int = 0) -> Sources:
+        return _without_paths(sources, paths) if delete else _with_paths(sources, paths)
+
+    if count == 1:
+        fib.change((first, length), change, vrf.fib_index)
+        return None
     began = time.perf_counter()
-    for i in range(count):
-        _change_route(fib, (first + (i << (32 - length)), length), paths, delete, vrf.fib_index)
-    return f"{count / (time.perf_counter() - began):.6e} routes/sec".replace("e+0", "e") if count > 1 else None
+    fib.change_many(Prefixes.row(bits, first, length, count), change, vrf.fib_index)
+    return f"{count / (time.perf_counter() - began):.6e} routes/sec".replace("e+0", "e")
 
 
-def _path(engine: Any, args: Arguments) -> Path:
-    """What follows `via`."""
+def _path(engine: Any, args: Arguments) -> tuple[Path, int]:
+    """What follows `via`, and the next hop's IP version; 0 when there is none."""
     end = args.accept(*ENDS)
-    address = None if end else args.attempt(args.ip4)
+    address = None if end else args.attempt(args.ip)
     sw_if_index = None
     if not end and args.peek() not in (None, "via", "weight", "preference", "table", "count"):
         sw_if_index = args.interface(engine).sw_if_index
@@ -88,37 +107,44 @@ def _path(engine: Any, args: Arguments) -> Path:
         else:
             break
     if end:
-        return Path(ENDS[end], 0, weight=weight, preference=preference)
-    if address is None and sw_if_index is None:
-        raise args.unknown("NEXT-HOP", "INTERFACE", *ENDS)
+        return Path(ENDS[end], 0, weight=weight, preference=preference), 0
     if sw_if_index is None:
-        return recursive(int(address or 0), weight, preference)
+        if address is None:
+            raise args.unknown("NEXT-HOP", "INTERFACE", *ENDS)
+        return recursive(int(address), weight, preference), address.version
     if address is None:
-        return attached(sw_if_index, weight, preference)
-    return attached_nexthop(int(address), sw_if_index, weight, preference)
+        return attached(sw_if_index, weight, preference), 0
+    return attached_nexthop(int(address), sw_if_index, weight, preference), address.version
 
 
-def _change_route(fib: Fib4, prefix: tuple[int, int], paths: list[Path], delete: bool, fib_index: int) -> None:
-    if delete and not paths:
-        fib.remove(prefix, Source.CLI, fib_index)
-        return
-    if delete:
-        for path in paths:
-            fib.remove_path(prefix, path, Source.CLI, fib_index)
-        return
-    entry = fib.find(prefix, fib_index)
-    before = entry.sources.get(Source.CLI, ()) if entry is not None else ()
-    if any(path.via in ENDS.values() for path in (*before, *paths)):
-        before = ()
-    new = {path.target for path in paths}
-    fib.update(prefix, (*(each for each in before if each.target not in new), *paths), Source.CLI, fib_index)
+def _with_paths(sources: Sources, paths: list[Path]) -> Sources:
+    """More paths for the operator's source; what ends here stands alone."""
+    if any(path.via in ENDS.values() for path in (*sources.get(Source.CLI, ()), *paths)):
+        return {**sources, Source.CLI: tuple(paths)}
+    return with_paths(sources, Source.CLI, tuple(paths))
 
 
-@command("show ip fib", help="show ip fib [summary] [table N] [index N] [ADDRESS|PREFIX]")
+def _without_paths(sources: Sources, paths: list[Path]) -> Sources:
+    """The operator's source without these paths, or without any when none are named."""
+    targets = {path.target for path in paths}
+    kept = tuple(each for each in sources.get(Source.CLI, ()) if paths and each.target not in targets)
+    return {**sources, Source.CLI: kept} if kept else without(sources, Source.CLI)
+
+
+@command("show ip fib", help="show ip fib [summary] [table N] [index N] [ADDRESS|PREFIX]", aliases=("show ip4 fib",))
 def show_ip_fib(engine: Any, args: Arguments) -> Output:
     """The routing table: each prefix with its load balance and the adjacencies behind it. With an address, the
-    entry that a packet to it takes, and who made it."""
-    fib: Fib4 = engine.stack.fib4
+    entry that a packet to it takes, and who made it. Prefixes added in bulk share load balance and counter."""
+    return _show_fib(engine, engine.stack.fib4, args)
+
+
+@command("show ip6 fib", help="show ip6 fib [summary] [table N] [index N] [ADDRESS|PREFIX]")
+def show_ip6_fib(engine: Any, args: Arguments) -> Output:
+    """The IPv6 routing table, as `show ip fib`."""
+    return _show_fib(engine, engine.stack.fib6, args)
+
+
+def _show_fib(engine: Any, fib: Fib, args: Arguments) -> Output:
     summary, wanted = False, None
     tables = [vrf for vrf in fib.vrfs if vrf is not None]
     while args:
@@ -132,10 +158,10 @@ def show_ip_fib(engine: Any, args: Arguments) -> Output:
             tables = [vrf for vrf in tables if vrf.fib_index == number]
         elif wanted is None:
             if "/" in (args.peek() or ""):
-                network = args.prefix4()
+                network = args.prefix4() if fib.family.bits == 32 else args.prefix6()
                 wanted = int(network.network_address), network.prefixlen
             else:
-                wanted = int(args.ip4()), 32
+                wanted = int(args.ip4() if fib.family.bits == 32 else args.ip6()), fib.family.bits
         else:
             raise args.unknown("summary", "table", "index")
     counters = _counters(engine)
@@ -145,8 +171,7 @@ def show_ip_fib(engine: Any, args: Arguments) -> Output:
         lines.append(text.table_line(vrf))
         if summary:
             lines += text.summary_lines(vrf)
-            counts = {length: len(entries) for length, entries in enumerate(vrf.by_length) if entries}
-            data.append({"table": vrf.table_id, "prefixes": counts})
+            data.append({"table": vrf.table_id, "prefixes": vrf.by_length()})
             continue
         if wanted is not None:
             address, length = wanted
@@ -164,7 +189,7 @@ def show_ip_fib(engine: Any, args: Arguments) -> Output:
 
 @command("show load-balance", help="show load-balance [INDEX]")
 def show_load_balance(engine: Any, args: Arguments) -> Output:
-    fib: Fib4 = engine.stack.fib4
+    fib: Fib = engine.stack.fib4
     wanted = args.unsigned(what="a load balance") if args else None
     args.end()
     if wanted is not None and wanted not in fib.load_balances:
@@ -179,7 +204,15 @@ def show_load_balance(engine: Any, args: Arguments) -> Output:
 
 @command("ip table", help="ip table add|del N")
 def ip_table(engine: Any, args: Arguments) -> None:
-    fib: Fib4 = engine.stack.fib4
+    _change_table(engine.stack.fib4, args)
+
+
+@command("ip6 table", help="ip6 table add|del N")
+def ip6_table(engine: Any, args: Arguments) -> None:
+    _change_table(engine.stack.fib6, args)
+
+
+def _change_table(fib: Fib, args: Arguments) -> None:
     add = args.expect("add", "del") == "add"
     number = args.unsigned(what="a table")
     args.end()
@@ -189,18 +222,27 @@ def ip_table(engine: Any, args: Arguments) -> None:
         fib.delete_table(number)
 
 
-@command("show ip table", help="show ip table")
+@command("show ip table", help="show ip table", aliases=("show ip4 table",))
 def show_ip_table(engine: Any, args: Arguments) -> Output:
+    return _show_tables(engine.stack.fib4, args)
+
+
+@command("show ip6 table", help="show ip6 table")
+def show_ip6_table(engine: Any, args: Arguments) -> Output:
+    return _show_tables(engine.stack.fib6, args)
+
+
+def _show_tables(fib: Fib, args: Arguments) -> Output:
     args.end()
-    tables = [vrf for vrf in engine.stack.fib4.vrfs if vrf is not None]
-    lines = [f"[{vrf.fib_index}] table_id:{vrf.table_id} ipv4-VRF:{vrf.table_id}" for vrf in tables]
+    tables = [vrf for vrf in fib.vrfs if vrf is not None]
+    lines = [f"[{vrf.fib_index}] table_id:{vrf.table_id} {fib.family.title}-VRF:{vrf.table_id}" for vrf in tables]
     return Output("\n".join(lines), [{"fib_index": vrf.fib_index, "table": vrf.table_id} for vrf in tables])
 
 
 @command("show adj", help="show adj [INDEX|nbr|summary] [INTERFACE]", aliases=("show adjacency",))
 def show_adj(engine: Any, args: Arguments) -> Output:
     """Adjacencies: neighbors, tunnels, connected subnets to resolve in, addresses of our own."""
-    fib: Fib4 = engine.stack.fib4
+    fib: Fib = engine.stack.fib4
     every = list(fib.adjacencies)
     if args.accept("summary"):
         args.end()
@@ -235,12 +277,17 @@ def show_adj(engine: Any, args: Arguments) -> Output:
 # -- neighbors
 
 
+def _neighbors(engine: Any, version: int) -> NeighborTable:
+    table: NeighborTable = engine.stack.neighbors if version == 4 else engine.stack.neighbors6
+    return table
+
+
 @command("set ip neighbor", help="set ip neighbor [del] INTERFACE ADDRESS MAC [static] [no-fib-entry] [count N]")
 def set_ip_neighbor(engine: Any, args: Arguments) -> None:
     """Add or delete a neighbor. A static one is never changed by what is heard."""
     delete = bool(args.accept("del"))
     link = args.interface(engine)
-    address = int(args.ip4())
+    address = args.ip()
     mac = args.mac() if not delete or ":" in (args.peek() or "") else b""
     static, no_fib, count = False, False, 1
     while args:
@@ -252,13 +299,13 @@ def set_ip_neighbor(engine: Any, args: Arguments) -> None:
             count = args.unsigned(min=1, max=1 << 20)
         else:
             raise args.unknown("static", "no-fib-entry", "count")
-    table = engine.stack.neighbors
+    table = _neighbors(engine, address.version)
     for i in range(count):
         if delete:
-            table.remove(link.sw_if_index, address + i)
+            table.remove(link.sw_if_index, int(address) + i)
         else:
             each = (int.from_bytes(mac) + i & 0xFFFFFFFFFFFF).to_bytes(6)
-            table.add(link.sw_if_index, address + i, each, static=static, no_fib=no_fib)
+            table.add(link.sw_if_index, int(address) + i, each, static=static, no_fib=no_fib)
 
 
 def _centred(value: str, width: int) -> str:
@@ -267,29 +314,43 @@ def _centred(value: str, width: int) -> str:
     return " " * left + value + " " * (width - len(value) - left)
 
 
-@command("show ip neighbors", help="show ip neighbors [INTERFACE]", aliases=("show ip neighbor", "show ip4 neighbors"))
+@command("show ip neighbors", help="show ip neighbors [INTERFACE]", aliases=("show ip neighbor",))
 def show_ip_neighbors(engine: Any, args: Arguments) -> Output:
-    """Known neighbors: S static, D dynamic, N without a route of their own."""
+    """Known neighbors of both families: S static, D dynamic, N without a route of their own."""
+    return _show_neighbors(engine, args, (4, 6))
+
+
+@command("show ip4 neighbors", help="show ip4 neighbors [INTERFACE]", aliases=("show ip4 neighbor",))
+def show_ip4_neighbors(engine: Any, args: Arguments) -> Output:
+    return _show_neighbors(engine, args, (4,))
+
+
+@command("show ip6 neighbors", help="show ip6 neighbors [INTERFACE]", aliases=("show ip6 neighbor",))
+def show_ip6_neighbors(engine: Any, args: Arguments) -> Output:
+    return _show_neighbors(engine, args, (6,))
+
+
+def _show_neighbors(engine: Any, args: Arguments, versions: tuple[int, ...]) -> Output:
     only = args.interface(engine).sw_if_index if args else None
     args.end()
-    fib, now = engine.stack.fib4, engine.stack.fib4.clock()
     columns = (("Age", 12), ("IP", 40), ("Flags", 6), ("Ethernet", 20), ("Interface", 24))
     lines, data = ["".join(_centred(*each) for each in columns)], []
-    for each in engine.stack.neighbors:
-        if only is not None and each.sw_if_index != only:
-            continue
-        age, mac, name = now - each.updated, each.mac.hex(":"), fib.links[each.sw_if_index].name
-        flags = ("S" if each.static else "D") + ("N" if each.no_fib else "")
-        shown = f"{age:.4f}".lstrip("0")
-        lines.append(f"{shown:>12}{_centred(show(each.address), 40)}{_centred(flags, 6)}{_centred(mac, 20)}{name}")
-        data.append({"age": age, "ip": show(each.address), "flags": flags, "mac": mac, "interface": name})
+    for version in versions:
+        fib, now = _fib(engine, version), _fib(engine, version).clock()
+        for each in _neighbors(engine, version):
+            if only is not None and each.sw_if_index != only:
+                continue
+            age, mac, name = now - each.updated, each.mac.hex(":"), fib.links[each.sw_if_index].name
+            flags = ("S" if each.static else "D") + ("N" if each.no_fib else "")
+            shown, address = f"{age:.4f}".lstrip("0"), fib.family.show(each.address)
+            lines.append(f"{shown:>12}{_centred(address, 40)}{_centred(flags, 6)}{_centred(mac, 20)}{name}")
+            data.append({"age": age, "ip": address, "flags": flags, "mac": mac, "interface": name})
     return Output("\n".join(lines), data)
 
 
-@command("set ip neighbor-config", help="set ip neighbor-config ip4 [limit N] [age SECONDS] [recycle|norecycle]")
+@command("set ip neighbor-config", help="set ip neighbor-config ip4|ip6 [limit N] [age SECONDS] [recycle|norecycle]")
 def set_ip_neighbor_config(engine: Any, args: Arguments) -> None:
-    table = engine.stack.neighbors
-    args.expect("ip4")
+    table = _neighbors(engine, 4 if args.expect("ip4", "ip6") == "ip4" else 6)
     limit, age, recycle = table.limit, table.age, table.recycle
     while args:
         if args.accept("limit"):
@@ -306,10 +367,13 @@ def set_ip_neighbor_config(engine: Any, args: Arguments) -> None:
 @command("show ip neighbor-config", help="show ip neighbor-config")
 def show_ip_neighbor_config(engine: Any, args: Arguments) -> Output:
     args.end()
-    table = engine.stack.neighbors
-    data = {"ip4": {"limit": table.limit, "age": int(table.age), "recycle": int(table.recycle)}}
-    line = ", ".join(f"{name}:{value}" for name, value in data["ip4"].items())
-    return Output(f"ip4:\n  {line}", data)
+    lines, data = [], {}
+    for version in (4, 6):
+        table = _neighbors(engine, version)
+        data[f"ip{version}"] = {"limit": table.limit, "age": int(table.age), "recycle": int(table.recycle)}
+        values = ", ".join(f"{name}:{value}" for name, value in data[f"ip{version}"].items())
+        lines += [f"ip{version}:", f"  {values}"]
+    return Output("\n".join(lines), data)
 
 
 # -- interfaces
@@ -318,18 +382,19 @@ def show_ip_neighbor_config(engine: Any, args: Arguments) -> Output:
 @command("set interface ip address", help="set interface ip address [del] INTERFACE ADDRESS/LENGTH|all")
 def set_interface_ip_address(engine: Any, args: Arguments) -> None:
     """Give an interface an address, or take it (`del INTERFACE all` takes all)."""
-    fib: Fib4 = engine.stack.fib4
     delete = bool(args.accept("del"))
     link = args.interface(engine)
     if not delete:
         delete = bool(args.accept("del"))
     if delete and args.accept("all"):
         args.end()
-        for address, length in list(fib.addresses.get(link.sw_if_index, ())):
-            fib.remove_address(link.sw_if_index, address, length)
+        for fib in (engine.stack.fib4, engine.stack.fib6):
+            for address, length in list(fib.addresses.get(link.sw_if_index, ())):
+                fib.remove_address(link.sw_if_index, address, length)
         return
-    wanted = args.address4()
+    wanted = args.address()
     args.end()
+    fib = _fib(engine, wanted.version)
     change = fib.remove_address if delete else fib.add_address
     change(link.sw_if_index, int(wanted.ip), wanted.network.prefixlen)
 
@@ -345,12 +410,15 @@ def set_interface_ip_table(engine: Any, args: Arguments) -> None:
 
 @command("show interface address", help="show interface address [INTERFACE]")
 def show_interface_address(engine: Any, args: Arguments) -> Output:
-    fib: Fib4 = engine.stack.fib4
     links = [args.interface(engine)] if args else interfaces_of(engine)
     args.end()
     lines, data = [], {}
     for link in links:
-        have = [show(*each) for each in fib.addresses.get(link.sw_if_index, ())]
+        have = [
+            fib.family.show(*each)
+            for fib in (engine.stack.fib4, engine.stack.fib6)
+            for each in fib.addresses.get(link.sw_if_index, ())
+        ]
         lines.append(f"{link.name} ({'up' if link.admin_up else 'dn'}):")
         lines += [f"  L3 {each}" for each in have]
         data[str(link.name)] = have

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a route is made of: sources, paths, entries, and the addresses that others are resolved through."""
+"""What a table is made of: paths, routes, prefixes, and the addresses that others are resolved through."""
 
 from collections.abc import Callable
 from enum import IntEnum
@@ -44,7 +44,7 @@ class Path(NamedTuple):
     sw_if_index: int = NO_INTERFACE
     weight: int = 1
     preference: int = 0
-    length: int = 32  # CONNECTED: of the prefix; `address` is the interface's own
+    length: int = 0  # CONNECTED: of the prefix; `address` is the interface's own
 
     @property
     def target(self) -> tuple[int, int, int, int]:
@@ -70,44 +70,80 @@ def recursive(address: int, weight: int = 1, preference: int = 0) -> Path:
 Paths = tuple[Path, ...]
 
 
-class Entry:
-    """A prefix. Its best source's paths, resolved, are `shares`; the load balance `lb` spreads packets by them."""
+class Route:
+    """What one or more prefixes of a table have in common: who says what about them, and what that comes to.
 
-    __slots__ = ("best", "fib_index", "lb", "length", "prefix", "shares", "sources", "tracks", "vias")
+    Its best source's paths, resolved, are `shares`; the load balance `lb` spreads packets by them. The `own` route of a
+    prefix changes in place and keeps its counters. A shared one is known by what its sources say.
+    """
 
-    def __init__(self, fib_index: int, prefix: int, length: int) -> None:
+    __slots__ = ("fib_index", "lb", "own", "prefixes", "shares", "sources", "tracks", "vias")
+
+    def __init__(self, fib_index: int, sources: "Sources", own: bool) -> None:
         self.fib_index = fib_index
-        self.prefix = prefix
-        self.length = length
-        self.sources: dict[Source, Paths] = {}
-        self.best = Source.DEFAULT_ROUTE
+        self.sources = sources
+        self.own = own
+        self.prefixes = 0
         self.shares: Shares = DROPPED
         self.lb = 0
         self.vias: tuple[Track, ...] = ()  # what its own recursive paths go through
-        self.tracks: dict[Track, None] | None = None  # what is resolved through it
+        self.tracks: dict[Track, None] = {}  # what is resolved through it
+
+    @property
+    def best(self) -> Source:
+        return min(self.sources)
 
     @property
     def paths(self) -> Paths:
-        return self.sources[self.best]
+        return self.sources[min(self.sources)]
 
-    def __contains__(self, address: int) -> bool:
-        return (address ^ self.prefix) >> (32 - self.length) == 0
+
+Sources = dict[Source, Paths]
+
+
+class Entry(NamedTuple):
+    """A prefix and its route, as they were when asked for."""
+
+    fib_index: int
+    prefix: int
+    length: int
+    route: Route
+
+    @property
+    def sources(self) -> Sources:
+        return self.route.sources
+
+    @property
+    def best(self) -> Source:
+        return self.route.best
+
+    @property
+    def paths(self) -> Paths:
+        return self.route.paths
+
+    @property
+    def shares(self) -> Shares:
+        return self.route.shares
+
+    @property
+    def lb(self) -> int:
+        return self.route.lb
 
 
 class Track:
-    """An address that entries or tunnels go through, and the entry that covers it at the moment."""
+    """An address that routes or tunnels go through, and the route that it takes at the moment."""
 
-    __slots__ = ("address", "entry", "fib_index", "users")
+    __slots__ = ("address", "fib_index", "route", "users")
 
-    def __init__(self, fib_index: int, address: int, entry: Entry) -> None:
+    def __init__(self, fib_index: int, address: int, route: Route) -> None:
         self.fib_index = fib_index
         self.address = address
-        self.entry = entry
-        self.users: dict[Any, None] = {}  # Entry or Follower
+        self.route = route
+        self.users: dict[Any, None] = {}  # Route or Follower
 
 
 class Follower:
-    """Somebody outside the FIB who goes where an address goes: a tunnel. Made by `Fib4.track`.
+    """Somebody outside the FIB who goes where an address goes: a tunnel. Made by `Fib.track`.
 
     `through` is the tunnel's own interface: when the address leads back into it, `lb` is 0 and `looped` is true.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Load balances: one per route, spreading its packets over adjacencies in proportion to their weights."""
+"""Load balances: one per route of either family, spreading packets over adjacencies in proportion to their weights."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pyvpp_nodes.fib.adjacency import DROP, Adjacencies
+from pyvpp_nodes.fib.family import IP4, Family
 from pyvpp_nodes.fib.pool import Pool
 from pyvpp_nodes.fib.tables import FLOW_HASH_DEFAULT, LB_PASS_THROUGH, LB_RECEIVE, Kind
 
@@ -68,12 +69,14 @@ class LoadBalances:
         self.pool = Pool(len(self._table.array), self._grow, synchronize)
         self.bucket_pool = Pool(len(self._bucket_table.array), self._grow_buckets, synchronize, reserved=0)
         self._members: dict[int, tuple[int, ...]] = {0: (DROP,)}
+        self._families: dict[int, Family] = {0: IP4}
         self._blocks: dict[int, tuple[int, int]] = {}
         adjacencies.patch = self.patch
         self._write(0, [DROP], FLOW_HASH_DEFAULT)
 
-    def create(self, shares: Shares, flow_hash: int = FLOW_HASH_DEFAULT) -> int:
+    def create(self, shares: Shares, flow_hash: int = FLOW_HASH_DEFAULT, family: Family = IP4) -> int:
         index = self.pool.allocate()
+        self._families[index] = family
         for counters in getattr(self._counters, "arrays", ()):
             counters[index : index + 1] = np.zeros(1, counters.dtype)
         self._set(index, shares, flow_hash)
@@ -86,6 +89,7 @@ class LoadBalances:
     def destroy(self, index: int) -> None:
         """Forget one that no leaf and no tunnel names any more."""
         members = self._members.pop(index)
+        del self._families[index]
         block = self._blocks.pop(index, None)
         self.pool.free(index)
         if block is not None:
@@ -99,6 +103,9 @@ class LoadBalances:
             return [int(self._records()["adj"][index])]
         first, n = block
         return [int(adj) for adj in self._bucket_table.array["adj"][first : first + n]]
+
+    def family(self, index: int) -> Family:
+        return self._families[index]
 
     def flags(self, index: int) -> int:
         return int(self._records()["flags"][index])
@@ -146,15 +153,15 @@ class LoadBalances:
 
     def _write(self, index: int, buckets: list[int], flow_hash: int, old_block: tuple[int, int] | None = None) -> None:
         n, first = len(buckets), 0
-        next_of = self._adjacencies.next_of
+        nexts = {each: self._adjacencies.next_of(each, self._families[index]) for each in buckets}
         if n > 1:
             first = self.bucket_pool.allocate(n)
             self._blocks[index] = (first, n)
             words = self._bucket_records()
             for k, adjacency in enumerate(buckets):
-                words[first + k] = next_of(adjacency) | adjacency << 32
+                words[first + k] = nexts[adjacency] | adjacency << 32
         self._records()
-        head = n | next_of(buckets[0]) << 16 | buckets[0] << 32
+        head = n | nexts[buckets[0]] << 16 | buckets[0] << 32
         tail = first | flow_hash << 32 | self._flags(tuple(buckets)) << 48
         at = 2 * index
         if old_block is not None and old_block[1] > n:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The neighbor table: which MAC an on-link address has, who said so, and for how long it is believed."""
+"""An address family's neighbor table: which MAC an on-link address has, who said so, how long it is believed."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pyvpp.errors import OperatorError
 from pyvpp_nodes.fib.entry import Source, attached_nexthop
-from pyvpp_nodes.fib.fib import Fib4
+from pyvpp_nodes.fib.fib import Fib
 
 LIMIT = 50000
 PROBE_SECONDS = 1.0
@@ -28,15 +28,15 @@ class Neighbor:
 
 
 class NeighborTable:
-    """Static and dynamic neighbors. Each completes an adjacency; an on-link one gets a /32 of source ADJ.
+    """Static and dynamic neighbors. Each completes an adjacency; an on-link one gets a /32 (/128) of source ADJ.
 
     With `age` seconds set, a dynamic neighbor not heard of for so long is probed once a second, and after three
-    unanswered probes forgotten. Call `tick()` every second or so. `probe(sw_if_index, address)` sends the ARP request.
+    unanswered probes forgotten. Call `tick()` every second or so. `probe(sw_if_index, address)` sends the question.
     """
 
     def __init__(
         self,
-        fib: Fib4,
+        fib: Fib,
         clock: Callable[[], float],
         probe: Callable[[int, int], None] | None = None,
         limit: int = LIMIT,
@@ -74,7 +74,7 @@ class NeighborTable:
         self._refresh(key, found)
         if found.mac != mac:
             found.mac = mac
-            self.fib.adjacencies.set_neighbor(sw_if_index, address, mac)
+            self._tell(sw_if_index, address, mac)
         return True
 
     def add(self, sw_if_index: int, address: int, mac: bytes, *, static: bool = False, no_fib: bool = False) -> None:
@@ -92,7 +92,7 @@ class NeighborTable:
         if not static:
             self._dynamic[key] = found
         self._connect(found)
-        self.fib.adjacencies.set_neighbor(sw_if_index, address, mac)
+        self._tell(sw_if_index, address, mac)
 
     def remove(self, sw_if_index: int, address: int) -> bool:
         found = self._all.pop((sw_if_index, address), None)
@@ -105,8 +105,8 @@ class NeighborTable:
         if not on_link:
             del self._by_link[sw_if_index]
         if found.fib_index >= 0:
-            self.fib.remove((address, 32), Source.ADJ, found.fib_index)
-        self.fib.adjacencies.set_neighbor(sw_if_index, address, None)
+            self.fib.remove((address, self.fib.family.bits), Source.ADJ, found.fib_index)
+        self._tell(sw_if_index, address, None)
         return True
 
     def flush(self, sw_if_index: int, *, static_too: bool = False) -> None:
@@ -132,6 +132,9 @@ class NeighborTable:
             neighbor.next_probe = now + PROBE_SECONDS
             self.probe(neighbor.sw_if_index, neighbor.address)
 
+    def _tell(self, sw_if_index: int, address: int, mac: bytes | None) -> None:
+        self.fib.adjacencies.set_neighbor(sw_if_index, address, mac, self.fib.family)
+
     def _expired(self, now: float) -> Iterator[tuple[tuple[int, int], Neighbor]]:
         for key, neighbor in self._dynamic.items():
             if now - neighbor.updated < self.age:
@@ -145,7 +148,7 @@ class NeighborTable:
         self._by_link.setdefault(key[0], {})[key[1]] = neighbor
         if not static:
             self._dynamic[key] = neighbor
-        self.fib.adjacencies.set_neighbor(*key, mac)
+        self._tell(*key, mac)
         self._connect(neighbor)
         return True
 
@@ -161,7 +164,7 @@ class NeighborTable:
 
     def _connect(self, neighbor: Neighbor) -> None:
         """Give it its /32, or take it, by whether it is on-link now."""
-        fib, where = self.fib, (neighbor.address, 32)
+        fib, where = self.fib, (neighbor.address, self.fib.family.bits)
         link = fib.links[neighbor.sw_if_index]
         want = not neighbor.no_fib and not link.p2p and fib.attached_on(neighbor.address, neighbor.sw_if_index)
         fib_index = fib.link_fib.get(neighbor.sw_if_index, 0) if want else -1

@@ -7,8 +7,10 @@ from typing import Any
 
 from pyvpp_nodes.fib.adjacency import Adjacency
 from pyvpp_nodes.fib.entry import Entry, Path, Source, Via
-from pyvpp_nodes.fib.fib import Fib4, Vrf, mask, show
+from pyvpp_nodes.fib.family import IP4, IP6
+from pyvpp_nodes.fib.fib import Fib
 from pyvpp_nodes.fib.tables import Kind
+from pyvpp_nodes.fib.vrf import Vrf
 
 SOURCES = {
     Source.SPECIAL: "special",
@@ -40,43 +42,46 @@ DPO = {
     Kind.UNREACHABLE: 10,
     Kind.PROHIBIT: 10,
 }
+RECEIVE6 = 15
 ENDS = {
-    Kind.DROP: "dpo-drop ip4",
-    Kind.PUNT: "dpo-punt ip4",
-    Kind.UNREACHABLE: "ip4-null: send-unreachable",
-    Kind.PROHIBIT: "ip4-null: send-prohibit",
+    Kind.DROP: "dpo-drop {}",
+    Kind.PUNT: "dpo-punt {}",
+    Kind.UNREACHABLE: "{}-null: send-unreachable",
+    Kind.PROHIBIT: "{}-null: send-prohibit",
 }
 HASHED = "src dst sport dport proto flowlabel "
 
 
 def table_line(vrf: Vrf) -> str:
+    locks = "adjacency:1, recursive-resolution:1, default-route:1, " if vrf.family is IP4 else "default-route:1, "
     return (
-        f"ipv4-VRF:{vrf.table_id}, fib_index:{vrf.fib_index}, flow hash:[{HASHED}] epoch:0 flags:none"
-        " locks:[adjacency:1, recursive-resolution:1, default-route:1, ]"
+        f"{vrf.family.title}-VRF:{vrf.table_id}, fib_index:{vrf.fib_index}, flow hash:[{HASHED}] epoch:0 flags:none"
+        f" locks:[{locks}]"
     )
 
 
-def adjacency_text(fib: Fib4, adjacency: Adjacency, indent: int = 0) -> str:
+def adjacency_text(fib: Fib, adjacency: Adjacency, indent: int = 0) -> str:
     """One adjacency; a tunnel's is followed by what it is stacked on, `indent` spaces deep."""
+    family = adjacency.family or fib.family
     link = fib.links.get(adjacency.sw_if_index)
     name = link.name if link is not None else "local0"
     if adjacency.kind in ENDS:
-        return ENDS[adjacency.kind]
+        return ENDS[adjacency.kind].format(family.name)
     if adjacency.kind == Kind.LOCAL:
-        return f"dpo-receive: {show(adjacency.address)} on {name}"
+        return f"dpo-receive: {family.show(adjacency.address)} on {name}"
     if adjacency.kind == Kind.ARP:
-        return f"arp-ipv4: via {show(adjacency.address)} {name}"
+        return f"arp-{family.title}: via {family.show(adjacency.address)} {name}"
     if adjacency.kind == Kind.GLEAN:
-        head = f"ipv4-glean: [src:{show(adjacency.address, adjacency.length)}] {name}:"
+        head = f"{family.title}-glean: [src:{family.show(adjacency.address, adjacency.length)}] {name}:"
     else:
-        head = f"ipv4 via {show(adjacency.address)} {name}:"
+        head = f"{family.title} via {family.show(adjacency.address)} {name}:"
     output = (link.output_next if link is not None else 0) & 0x7FFF
     flags = "fixup-ip4o4 " if adjacency.kind == Kind.MIDCHAIN and len(adjacency.rewrite) == 20 else ""
     text = f"{head} mtu:{adjacency.mtu} next:{output} flags:[{flags}] {adjacency.rewrite.hex()}".rstrip()
     return text + _stacked(fib, adjacency, indent) if adjacency.kind == Kind.MIDCHAIN else text
 
 
-def _stacked(fib: Fib4, adjacency: Adjacency, indent: int) -> str:
+def _stacked(fib: Fib, adjacency: Adjacency, indent: int) -> str:
     follower = fib.midchain_of(adjacency)
     if follower is None:
         return ""
@@ -90,17 +95,19 @@ def _stacked(fib: Fib4, adjacency: Adjacency, indent: int) -> str:
     return "\n".join(lines)
 
 
-def dpo(fib: Fib4, index: int, indent: int) -> str:
+def dpo(fib: Fib, index: int, indent: int) -> str:
     adjacency = fib.adjacencies[index]
-    return f"[@{DPO[adjacency.kind]}]: {adjacency_text(fib, adjacency, indent)}"
+    number = RECEIVE6 if adjacency.kind == Kind.LOCAL and adjacency.family is IP6 else DPO[adjacency.kind]
+    return f"[@{number}]: {adjacency_text(fib, adjacency, indent)}"
 
 
-def load_balance_lines(fib: Fib4, index: int, counters: Any, indent: str) -> Iterator[str]:
+def load_balance_lines(fib: Fib, index: int, counters: Any, indent: str) -> Iterator[str]:
     buckets = fib.load_balances.buckets(index)
+    proto = fib.load_balances.family(index).name
     packets, size = (int(counters[index].packets), int(counters[index].bytes)) if counters is not None else (0, 0)
     yield (
         f"{indent}[@0]: dpo-load-balance:"
-        f" [proto:ip4 index:{index} buckets:{len(buckets)} uRPF:-1 to:[{packets}:{size}]]"
+        f" [proto:{proto} index:{index} buckets:{len(buckets)} uRPF:-1 to:[{packets}:{size}]]"
     )
     first = 0
     for i in range(1, len(buckets) + 1):
@@ -110,15 +117,15 @@ def load_balance_lines(fib: Fib4, index: int, counters: Any, indent: str) -> Ite
             first = i
 
 
-def entry_lines(fib: Fib4, entry: Entry, counters: Any) -> Iterator[str]:
-    yield f"{show(entry.prefix, entry.length)}"
-    yield "  unicast-ip4-chain"
+def entry_lines(fib: Fib, entry: Entry, counters: Any) -> Iterator[str]:
+    yield fib.family.show(entry.prefix, entry.length)
+    yield f"  unicast-{fib.family.name}-chain"
     yield from load_balance_lines(fib, entry.lb, counters, "  ")
 
 
-def entry_detail(fib: Fib4, entry: Entry, counters: Any) -> Iterator[str]:
-    locks = 1 + len(entry.tracks or ())
-    yield f"{show(entry.prefix, entry.length)} fib:{entry.fib_index} index:{entry.lb} locks:{locks}"
+def entry_detail(fib: Fib, entry: Entry, counters: Any) -> Iterator[str]:
+    locks = 1 + len(entry.route.tracks)
+    yield f"{fib.family.show(entry.prefix, entry.length)} fib:{entry.fib_index} index:{entry.lb} locks:{locks}"
     for source in sorted(entry.sources):
         paths = entry.sources[source]
         active = source == entry.best
@@ -132,25 +139,25 @@ def entry_detail(fib: Fib4, entry: Entry, counters: Any) -> Iterator[str]:
         for number, path in enumerate(paths):
             yield from _path_lines(fib, entry, number, path, active)
     yield ""
-    yield " forwarding:   unicast-ip4-chain"
+    yield f" forwarding:   unicast-{fib.family.name}-chain"
     yield from load_balance_lines(fib, entry.lb, counters, "  ")
 
 
-def _path_lines(fib: Fib4, entry: Entry, number: int, path: Path, active: bool) -> Iterator[str]:
+def _path_lines(fib: Fib, entry: Entry, number: int, path: Path, active: bool) -> Iterator[str]:
     contributes = fib.contribution(entry, path) if active else ()
     resolved = "  oper-flags:resolved," if contributes else ""
     glean = " cfg-flags:glean," if path.via == Via.CONNECTED else " cfg-flags:local," if path.via == Via.RECEIVE else ""
     kind = VIAS.get(path.via, "special")
     yield (
-        f"      path:[{number}] pl-index:{entry.lb} ip4 weight={path.weight} pref={path.preference}"
+        f"      path:[{number}] pl-index:{entry.lb} {fib.family.name} weight={path.weight} pref={path.preference}"
         f" {kind}:{resolved}{glean}"
     )
     link = fib.links.get(path.sw_if_index)
     name = link.name if link is not None else ""
     if path.via == Via.RECURSIVE:
-        yield f"        via {show(path.address)} in fib:{entry.fib_index}"
+        yield f"        via {fib.family.show(path.address)} in fib:{entry.fib_index}"
     elif path.via == Via.ATTACHED_NEXTHOP:
-        yield f"        {show(path.address)} {name}"
+        yield f"        {fib.family.show(path.address)} {name}"
     elif path.via in (Via.ATTACHED, Via.CONNECTED):
         yield f"         {name}"
     for _, adjacency in contributes:
@@ -159,26 +166,25 @@ def _path_lines(fib: Fib4, entry: Entry, number: int, path: Path, active: bool) 
 
 def summary_lines(vrf: Vrf) -> Iterator[str]:
     yield f"{'Prefix length':>17}{'Count':>14}     "
-    for length, entries in enumerate(vrf.by_length):
-        if entries:
-            yield f"{length:>20}{len(entries):>16}"
+    for length, count in vrf.by_length().items():
+        yield f"{length:>20}{count:>16}"
 
 
-def path_data(fib: Fib4, path: Path) -> dict[str, Any]:
+def path_data(fib: Fib, path: Path) -> dict[str, Any]:
     link = fib.links.get(path.sw_if_index)
     return {
         "via": path.via.name.lower(),
-        "address": show(path.address),
+        "address": fib.family.show(path.address),
         "interface": link.name if link is not None else None,
         "weight": path.weight,
         "preference": path.preference,
     }
 
 
-def entry_data(fib: Fib4, entry: Entry, counters: Any) -> dict[str, Any]:
+def entry_data(fib: Fib, entry: Entry, counters: Any) -> dict[str, Any]:
     shares = Counter(fib.load_balances.buckets(entry.lb))
     return {
-        "prefix": show(entry.prefix, entry.length),
+        "prefix": fib.family.show(entry.prefix, entry.length),
         "load_balance": entry.lb,
         "packets": int(counters[entry.lb].packets) if counters is not None else 0,
         "bytes": int(counters[entry.lb].bytes) if counters is not None else 0,
@@ -187,15 +193,16 @@ def entry_data(fib: Fib4, entry: Entry, counters: Any) -> dict[str, Any]:
     }
 
 
-def adjacency_data(fib: Fib4, index: int) -> dict[str, Any]:
+def adjacency_data(fib: Fib, index: int) -> dict[str, Any]:
     adjacency = fib.adjacencies[index]
     link = fib.links.get(adjacency.sw_if_index)
-    address = adjacency.address & mask(adjacency.length)
+    family = adjacency.family or fib.family
+    address = adjacency.address & family.mask(adjacency.length)
     return {
         "index": index,
         "kind": adjacency.kind.name.lower(),
         "interface": link.name if link is not None else None,
-        "address": show(address, adjacency.length if adjacency.kind == Kind.GLEAN else None),
+        "address": family.show(address, adjacency.length if adjacency.kind == Kind.GLEAN else None),
         "mtu": adjacency.mtu,
         "rewrite": adjacency.rewrite.hex(),
     }

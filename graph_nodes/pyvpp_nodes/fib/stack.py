@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyvpp_nodes.fib.adjacency import Adjacencies, Link
-from pyvpp_nodes.fib.fib import Fib4
+from pyvpp_nodes.fib.fib import Fib4, Fib6
 from pyvpp_nodes.fib.neighbor import NeighborTable
 
 
@@ -19,12 +19,20 @@ class FibStack:
     """What commands and other packages reach as `engine.stack.fib4` and so on."""
 
     fib4: Fib4
-    neighbors: NeighborTable
+    fib6: Fib6
+    neighbors: NeighborTable  # IPv4's
+    neighbors6: NeighborTable
     adjacencies: Adjacencies
 
     def tick(self) -> None:
         """Once a second."""
         self.neighbors.tick()
+        self.neighbors6.tick()
+
+    def flush(self, sw_if_index: int, *, static_too: bool = False) -> None:
+        """Forget the neighbors of an interface."""
+        self.neighbors.flush(sw_if_index, static_too=static_too)
+        self.neighbors6.flush(sw_if_index, static_too=static_too)
 
 
 def create(
@@ -35,7 +43,8 @@ def create(
     """Make the FIB and subscribe it to the engine's interfaces, those that are there and those to come."""
     find = node_index or engine.graph.index_of
     fib = Fib4(engine.tables, find, clock, barrier=engine.barrier, synchronize=engine.synchronize)
-    stack = FibStack(fib, NeighborTable(fib, clock), fib.adjacencies)
+    fib6 = Fib6(fib)
+    stack = FibStack(fib, fib6, NeighborTable(fib, clock), NeighborTable(fib6, clock), fib.adjacencies)
     follower = _Interfaces(engine, stack)
     for event, handler in follower.handlers().items():
         engine.events.on(event, handler)
@@ -75,7 +84,7 @@ class _Interfaces:
 
     def deleted(self, interface: Any, *_: Any) -> None:
         if interface.sw_if_index in self.stack.fib4.links:
-            self.stack.neighbors.flush(interface.sw_if_index, static_too=True)
+            self.stack.flush(interface.sw_if_index, static_too=True)
             self.stack.fib4.link_removed(interface.sw_if_index)
 
     def state(self, interface: Any, *_: Any) -> None:
@@ -86,7 +95,7 @@ class _Interfaces:
             self.changed(interface)
         came_down = link.admin_up and not Link(0, "", flags=flags).admin_up
         if came_down:
-            self.stack.neighbors.flush(interface.sw_if_index)
+            self.stack.flush(interface.sw_if_index)
         self.stack.fib4.link_state(interface.sw_if_index, flags)
 
     def changed(self, interface: Any, *_: Any) -> None:

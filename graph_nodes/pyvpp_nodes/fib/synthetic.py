@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pyvpp.typing import U8, U32, U64
+from pyvpp_nodes.fib.trie.owner import Prefixes
 
 SHARE4 = {
     8: 16, 9: 13, 10: 40, 11: 100, 12: 300, 13: 580, 14: 1100, 15: 2000, 16: 13500, 17: 8300, 18: 14000, 19: 25000,
@@ -46,6 +47,11 @@ class Routes:
 
     def __len__(self) -> int:
         return len(self.length)
+
+    @property
+    def prefixes(self) -> Prefixes:
+        """As the FIB takes them."""
+        return Prefixes(self.high, self.low, self.length)
 
     @property
     def address4(self) -> U32:

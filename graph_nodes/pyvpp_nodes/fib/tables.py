@@ -30,16 +30,18 @@ class Kind(IntEnum):
 
 
 NODE_OF_KIND = {
-    Kind.DROP: "ip4-drop",
-    Kind.PUNT: "ip4-punt",
-    Kind.LOCAL: "ip4-local",
-    Kind.ARP: "ip4-arp",
-    Kind.GLEAN: "ip4-glean",
-    Kind.REWRITE: "ip4-rewrite",
-    Kind.MIDCHAIN: "ip4-midchain",
-    Kind.UNREACHABLE: "ip4-null",
-    Kind.PROHIBIT: "ip4-null",
+    Kind.DROP: "drop",
+    Kind.PUNT: "punt",
+    Kind.LOCAL: "local",
+    Kind.ARP: "arp",
+    Kind.GLEAN: "glean",
+    Kind.REWRITE: "rewrite",
+    Kind.MIDCHAIN: "midchain",
+    Kind.UNREACHABLE: "null",
+    Kind.PROHIBIT: "null",
 }
+"""Where a load balance sends packets for an adjacency, after the family's name: ip4-rewrite."""
+NODE_OF_KIND6 = {**NODE_OF_KIND, Kind.ARP: "discover-neighbor"}
 
 LB_PASS_THROUGH = 1
 LB_RECEIVE = 2
@@ -64,21 +66,29 @@ ADJACENCY = record_dtype(
         ("kind", np.uint8),
         ("rewrite_bytes", np.uint8),
         ("mtu", np.uint32),
-        ("address", np.uint32),  # next hop; glean: the prefix; local: the address
+        ("address", np.uint32),  # IPv4: next hop; glean: the prefix; local: the address
         ("adj", np.uint32),  # midchain: what it is stacked on, to be m.adj
         ("stacked_next", np.uint16),
         ("flags", np.uint16),
         ("rewrite", np.uint8, (REWRITE_MAX,)),
-        ("source", np.uint32),  # glean: the connected address, for ARP requests
+        ("source", np.uint32),  # IPv4 glean: the connected address, for ARP requests
         ("prefix_length", np.uint8),
-        ("pad", np.uint8, (59,)),
+        ("version", np.uint8),  # 4 or 6
+        ("pad", np.uint8, (2,)),
+        ("address_high", np.uint64),  # IPv6: as `address`, in host order
+        ("address_low", np.uint64),
+        ("source_high", np.uint64),  # IPv6: as `source`
+        ("source_low", np.uint64),
+        ("pad_end", np.uint8, (24,)),
     ]
 )
 assert (LOAD_BALANCE.itemsize, BUCKET.itemsize, ADJACENCY.itemsize) == (16, 8, 128)
 
 IP4_FIB_ROOTS = Table("ip4_fib_roots", dtype=np.dtype(np.uint32), capacity=1 << ROOT_BITS)
 IP4_FIB_NODES = Table("ip4_fib_nodes", dtype=np.dtype(np.uint32), capacity=1 << 12)
+IP6_FIB_ROOTS = Table("ip6_fib_roots", dtype=np.dtype(np.uint32), capacity=1 << ROOT_BITS)
+IP6_FIB_NODES = Table("ip6_fib_nodes", dtype=np.dtype(np.uint32), capacity=1 << 12)
 LOAD_BALANCES = Table("load_balances", dtype=LOAD_BALANCE, capacity=1024)
 LB_BUCKETS = Table("lb_buckets", dtype=BUCKET, capacity=1024)
 ADJACENCIES = Table("adjacencies", dtype=ADJACENCY, capacity=1024)
-TABLES = (IP4_FIB_ROOTS, IP4_FIB_NODES, LOAD_BALANCES, LB_BUCKETS, ADJACENCIES)
+TABLES = (IP4_FIB_ROOTS, IP4_FIB_NODES, IP6_FIB_ROOTS, IP6_FIB_NODES, LOAD_BALANCES, LB_BUCKETS, ADJACENCIES)

@@ -2,34 +2,23 @@
 """A FIB without an engine: plain arrays for tables, a clock to turn by hand, four interfaces."""
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pyvpp.tables import TableInstance
 from pyvpp_nodes.fib.adjacency import ADMIN_UP, LINK_UP, P2P, UPLINK, Link
-from pyvpp_nodes.fib.fib import Fib4
+from pyvpp_nodes.fib.fib import Fib, Fib4, Fib6
 from pyvpp_nodes.fib.neighbor import NeighborTable
 from pyvpp_nodes.fib.tables import TABLES
 from pyvpp_nodes.fib.trie.owner import Prefixes
 from pyvpp_nodes.ip4.tables import IP4_INTERFACE_ADDRESS, ROUTE_COUNTERS
 
-NODES = {
-    name: 10 + i
-    for i, name in enumerate(
-        [
-            "ip4-drop",
-            "ip4-punt",
-            "ip4-local",
-            "ip4-arp",
-            "ip4-glean",
-            "ip4-rewrite",
-            "ip4-midchain",
-            "ip4-null",
-            "ip4-load-balance",
-        ]
-    )
-}
+SUFFIXES = ("drop", "punt", "local", "glean", "rewrite", "midchain", "null", "load-balance")
+NODES = {name: 10 + i for i, name in enumerate([f"ip{v}-{suffix}" for v in (4, 6) for suffix in SUFFIXES])}
+NODES |= {"ip4-arp": 50, "ip6-discover-neighbor": 51}
 
 
 def plain_tables(capacity: int | None = None) -> dict[str, TableInstance]:
@@ -50,7 +39,9 @@ class Bench:
         self.now = 0.0
         self.tables = plain_tables(capacity=16)
         self.fib = Fib4(self.tables, NODES.__getitem__, lambda: self.now)
+        self.fib6 = Fib6(self.fib)
         self.neighbors = NeighborTable(self.fib, lambda: self.now)
+        self.neighbors6 = NeighborTable(self.fib6, lambda: self.now)
         up = ADMIN_UP | LINK_UP
         for index, name, flags in (
             (self.ETH0, "eth0", up),
@@ -62,11 +53,18 @@ class Bench:
             mac = b"" if flags & P2P else bytes([2, 0, 0, 0, 0, index])
             self.fib.link_added(Link(index, name, mac, 9000, flags, 0x8000 | 100 + index))
 
+    def of(self, address: str) -> Fib:
+        return self.fib6 if ":" in address else self.fib
+
+    def lb(self, address: str) -> int:
+        """What a lookup by the dataplane finds."""
+        fib = self.of(address)
+        where = Prefixes.of(fib.family.bits, (fib.family.number(address), fib.family.bits))
+        return int(fib.trie.lookup(0, where.high, where.low, fib.family.bits)[0])
+
     def buckets(self, address: str) -> list[tuple[str, str]]:
         """What the dataplane would do: (node, next hop or interface) of each bucket, read from the tables."""
-        where = Prefixes.of(32, (int(IPv4Address(address)), 32))
-        lb = int(self.fib.trie.lookup(0, where.high, where.low, 32)[0])
-        record = self.tables["load_balances"].array[lb]
+        record = self.tables["load_balances"].array[self.lb(address)]
         if record.n_buckets == 1:
             rows = [(int(record.next), int(record.adj))]
         else:
@@ -77,24 +75,39 @@ class Bench:
     def hop(self, next_: int, adj: int) -> tuple[str, str]:
         node = next(name for name, index in NODES.items() if 0x8000 | index == next_)
         record = self.tables["adjacencies"].array[adj]
-        if node == "ip4-drop":
+        if node.endswith("-drop"):
             return node, ""
         link = self.fib.links.get(int(record.sw_if_index))
-        hop = ".".join(map(str, int(record.address).to_bytes(4)))
+        if int(record.version) == 6:
+            hop = str(IPv6Address(int(record.address_high) << 64 | int(record.address_low)))
+        else:
+            hop = str(IPv4Address(int(record.address)))
         return node, f"{hop} {link.name if link else ''}".strip()
 
     def in_use(self) -> tuple[int, ...]:
-        fib = self.fib
-        return (
-            len(fib.load_balances),
-            fib.load_balances.pool.in_use,
+        fib, fib6 = self.fib, self.fib6
+        shared = (
+            fib.load_balances,
             fib.load_balances.bucket_pool.in_use,
-            len(fib.adjacencies),
+            fib.adjacencies,
+            self.neighbors,
+            self.neighbors6,
+        )
+        return (
+            *(each if isinstance(each, int) else len(each) for each in shared),
+            fib.load_balances.pool.in_use,
+            *(count for each in (fib, fib6) for count in self._in_use_of(each)),
+        )
+
+    @staticmethod
+    def _in_use_of(fib: Fib) -> tuple[int, ...]:
+        return (
             sum(map(fib.trie.count, range(len(fib.vrfs)))),
             len(fib.vrf().tracks),
             len(fib._by_link),
-            len(fib._owner),
-            len(self.neighbors),
+            len(fib._routes),
+            len(fib._shared),
+            fib._own,
         )
 
 
@@ -106,3 +119,21 @@ def bench() -> Bench:
 @pytest.fixture(scope="session")
 def make_bench() -> type[Bench]:
     return Bench
+
+
+class Interfaces(dict[str, Any]):
+    def by_name(self, name: str) -> Any:
+        return self[name]
+
+    def __iter__(self) -> Any:
+        return iter(self.values())
+
+
+@pytest.fixture
+def engine(bench: Bench) -> Any:
+    stack = SimpleNamespace(
+        fib4=bench.fib, fib6=bench.fib6, adjacencies=bench.fib.adjacencies,
+        neighbors=bench.neighbors, neighbors6=bench.neighbors6,
+    )  # fmt: skip
+    links = Interfaces({link.name: link for link in bench.fib.links.values()})
+    return SimpleNamespace(stack=stack, interfaces=links, tables=bench.tables, bench=bench)

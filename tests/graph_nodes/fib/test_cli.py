@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands, by what they print and what they change. Layouts are VPP 26.10's."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,21 +10,6 @@ from pyvpp.errors import OperatorError
 from pyvpp_nodes.fib import cli
 
 MAC = "02:00:00:00:00:aa"
-
-
-class Interfaces(dict[str, Any]):
-    def by_name(self, name: str) -> Any:
-        return self[name]
-
-    def __iter__(self) -> Any:
-        return iter(self.values())
-
-
-@pytest.fixture
-def engine(bench: Any) -> Any:
-    stack = SimpleNamespace(fib4=bench.fib, neighbors=bench.neighbors, adjacencies=bench.fib.adjacencies)
-    links = Interfaces({link.name: link for link in bench.fib.links.values()})
-    return SimpleNamespace(stack=stack, interfaces=links, tables=bench.tables, bench=bench)
 
 
 def shown(command: Any, engine: Any, words: str = "") -> list[str]:
@@ -51,18 +35,18 @@ def test_show_ip_fib_has_vpps_layout(engine: Any) -> None:
     ]
     assert shown(cli.show_ip_fib, engine, "10.80.1.1") == [
         shown(cli.show_ip_fib, engine)[0],
-        "10.80.0.0/16 fib:0 index:11 locks:1",
+        "10.80.0.0/16 fib:0 index:13 locks:1",
         "  CLI refs:1 src-flags:added,contributing,active,",
-        "    path-list:[11] locks:1 flags:shared, uPRF-list:-1 len:2 itfs:[1, 2, ]",
-        "      path:[0] pl-index:11 ip4 weight=3 pref=0 attached-nexthop:  oper-flags:resolved,",
+        "    path-list:[13] locks:1 flags:shared, uPRF-list:-1 len:2 itfs:[1, 2, ]",
+        "      path:[0] pl-index:13 ip4 weight=3 pref=0 attached-nexthop:  oper-flags:resolved,",
         "        10.1.1.2 eth0",
         "      [@5]: ipv4 via 10.1.1.2 eth0: mtu:9000 next:101 flags:[] 0200000000aa0200000000010800",
-        "      path:[1] pl-index:11 ip4 weight=1 pref=0 attached-nexthop:  oper-flags:resolved,",
+        "      path:[1] pl-index:13 ip4 weight=1 pref=0 attached-nexthop:  oper-flags:resolved,",
         "        10.1.2.2 eth1",
         "      [@3]: arp-ipv4: via 10.1.2.2 eth1",
         "",
         " forwarding:   unicast-ip4-chain",
-        "  [@0]: dpo-load-balance: [proto:ip4 index:11 buckets:4 uRPF:-1 to:[0:0]]",
+        "  [@0]: dpo-load-balance: [proto:ip4 index:13 buckets:4 uRPF:-1 to:[0:0]]",
         "    [0-2] [@5]: ipv4 via 10.1.1.2 eth0: mtu:9000 next:101 flags:[] 0200000000aa0200000000010800",
         "    [3] [@3]: arp-ipv4: via 10.1.2.2 eth1",
     ]
@@ -91,12 +75,12 @@ def test_a_tunnel_shows_what_it_is_stacked_on(engine: Any) -> None:
     engine.stack.fib4.add_midchain(engine.bench.TUN0, b"\x45" * 20, None, "20.0.0.9")
     assert shown(cli.show_ip_fib, engine, "10.60.0.0/16")[-3:] == [
         f"    [0] [@6]: ipv4 via 0.0.0.0 tun0: mtu:9000 next:103 flags:[fixup-ip4o4 ] {'45' * 20}",
-        "        stacked-on entry:6:",
+        "        stacked-on entry:8:",
         "          [@3]: arp-ipv4: via 10.1.2.2 eth1",
     ]
     lines = shown(cli.show_adj, engine, "nbr")
     assert lines[0] == "[@4]  arp-ipv4: via 10.1.2.2 eth1"
-    assert lines[2:] == ["  stacked-on entry:6:", "    [@3]: arp-ipv4: via 10.1.2.2 eth1"]
+    assert lines[2:] == ["  stacked-on entry:8:", "    [@3]: arp-ipv4: via 10.1.2.2 eth1"]
     assert shown(cli.show_adj, engine, "summary")[0] == "Number of adjacencies: 6"
     assert shown(cli.show_adj, engine, "4")[3] == "   locks:2"
 
@@ -167,7 +151,9 @@ def test_neighbors(engine: Any) -> None:
 
 
 def test_neighbor_config(engine: Any) -> None:
-    assert shown(cli.show_ip_neighbor_config, engine) == ["ip4:", "  limit:50000, age:0, recycle:0"]
+    assert shown(cli.show_ip_neighbor_config, engine) == [
+        "ip4:", "  limit:50000, age:0, recycle:0", "ip6:", "  limit:50000, age:0, recycle:0",
+    ]  # fmt: skip
     cli.set_ip_neighbor_config(engine, "ip4 limit 10 age 60 recycle")
     assert shown(cli.show_ip_neighbor_config, engine)[1] == "  limit:10, age:60, recycle:1"
 

@@ -49,7 +49,7 @@ def test_events_reach_routes_and_neighbors(bench: Any) -> None:
     engine = SimpleNamespace(
         tables=tables, events=Events(), interfaces=[eth], barrier=barrier, synchronize=lambda: None
     )
-    stack = create(engine, node_index={"ip4-drop": 1}.__getitem__, clock=lambda: 5.0)
+    stack = create(engine, node_index={"error-drop": 0, "ip4-drop": 1}.__getitem__, clock=lambda: 5.0)
     fib = stack.fib4
     fib.add_address(1, 0x0A000001, 24)
     fib.update("20.0.0.0/8", (attached_nexthop(0x0A000002, 1),))

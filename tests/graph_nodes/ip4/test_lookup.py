@@ -8,7 +8,7 @@ from pyvpp.buffers import FLOW_HASH
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.fib.tables import LB_RECEIVE, Kind
 from pyvpp_nodes.fib.trie.lookup import ROOT_BITS
-from pyvpp_nodes.ip4.lookup import ip4_lookup
+from pyvpp_nodes.ip4.lookup import CACHED_WORDS, ip4_lookup
 from tests.graph_nodes.forwarding import Fib, frames, interface_table, ip4, node_of, udp
 from tests.graph_nodes.ip4.test_flow_hash import flow
 
@@ -53,9 +53,17 @@ def reference(data: bytes) -> tuple[int, int, int]:
     return route, int(record["next"]), int(record["adj"])
 
 
-@given(frames(PACKETS))
-def test_mixed_frames(packets):
-    result = run_kernel(ip4_lookup, [Packet(data, rx=1 + i % 3) for i, data in enumerate(packets)], tables())
+def in_advance():
+    """A trie so large that a vector is looked up at once before anything else."""
+    nodes = np.zeros(CACHED_WORDS + 1, np.uint32)
+    nodes[: len(tables()["ip4_fib_nodes"])] = tables()["ip4_fib_nodes"]
+    return {**tables(), "ip4_fib_nodes": nodes}
+
+
+@pytest.mark.parametrize("given_tables", [tables, in_advance])
+@given(packets=frames(PACKETS))
+def test_mixed_frames(given_tables, packets):
+    result = run_kernel(ip4_lookup, [Packet(data, rx=1 + i % 3) for i, data in enumerate(packets)], given_tables())
     expected = [reference(data) for data in packets]
     assert result.nexts == [next_ for _, next_, _ in expected]
     assert [int(m["adj"]) for m in result.meta] == [adjacency for _, _, adjacency in expected]

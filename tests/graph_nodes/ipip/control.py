@@ -73,7 +73,7 @@ class Control:
         self.graph = NamesOnly()
         self.interfaces = Interfaces(self)  # type: ignore[arg-type]
         fib = create(self, self.graph.index_of, lambda: 0.0)
-        self.stack = SimpleNamespace(fib4=fib.fib4, neighbors=fib.neighbors, adjacencies=fib.adjacencies)
+        self.stack = SimpleNamespace(fib4=fib.fib4, fib6=fib.fib6, neighbors=fib.neighbors, adjacencies=fib.adjacencies)
         self.eth0 = self.ethernet("eth0", "10.1.2.1")
 
     @contextmanager
@@ -107,7 +107,7 @@ class Control:
             sorted(self.graph.names.values()),
             [interface.name for interface in self.interfaces],
             len(fib.load_balances), fib.load_balances.pool.in_use, fib.load_balances.bucket_pool.in_use,
-            len(fib.adjacencies), fib.trie.count(0), len(fib.vrf().tracks), len(fib._tunnels), len(fib._midchains),
+            len(fib.adjacencies), fib.trie.count(0), len(fib.vrf().tracks), len(fib._resolver.tunnels), len(fib._midchains),
             [len(self.tables[name].array) for name in ("ipip_keys", "vxlan_keys", "vxlan_tunnels", "interfaces")],
             [self.tables[name].array.tobytes() for name in ("ipip_keys", "vxlan_keys", "vxlan_tunnels")],
             int(self.tables["ip4_local_protocols"].array[4]), int(self.tables["udp_ports"].array[4789]),

@@ -12,7 +12,7 @@ from typing import Any
 
 from numba import uint32, uint64
 
-from pyvpp.bits import load64, popcount, publish32
+from pyvpp.bits import load64, popcount, publish32, publish_range32
 from pyvpp.jit import inline, jit
 from pyvpp.typing import U32
 from pyvpp_nodes.fib.trie.arrays import (
@@ -195,9 +195,7 @@ def replace_roots(t: Arrays, n: int) -> bool:
             block = uniform_block(t, winner(t, n, slot))
             if block < 0:
                 return False
-            for root in range(first + slot * span, first + slot * span + span):
-                if t.roots[root] != block:
-                    publish32(t.roots, root, block)
+            publish_range32(t.roots, first + slot * span, first + (slot + 1) * span, block)
     return True
 
 

@@ -33,6 +33,20 @@ class Prefixes(NamedTuple):
             np.array([length for _, length in prefixes], np.uint8),
         )
 
+    @staticmethod
+    def row(bits: int, first: int, length: int, count: int) -> "Prefixes":
+        """So many prefixes of one length side by side."""
+        shift = 128 - length
+        number, start = np.arange(count, dtype=np.uint64), first << (128 - bits)
+        if shift >= 64:
+            high, low = number << np.uint64(shift - 64), np.zeros(count, np.uint64)
+        else:
+            high = number >> np.uint64(64 - shift) if shift else np.zeros(count, np.uint64)
+            low = number << np.uint64(shift)
+        low = low + np.uint64(start & arrays.ALL)
+        carry = (low < np.uint64(start & arrays.ALL)).astype(np.uint64)
+        return Prefixes(high + np.uint64(start >> 64) + carry, low, np.full(count, length, np.uint8))
+
     def pick(self, which: Any) -> "Prefixes":
         """Some of them: what indexes or masks an array."""
         return Prefixes(self.high[which], self.low[which], self.length[which])

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pyvpp_nodes.fib.synthetic import anywhere, inside, routes4, routes6
-from pyvpp_nodes.fib.trie import arrays
-from pyvpp_nodes.fib.trie.owner import REST, Prefixes, Trie
+from pyvpp_nodes.fib.trie import arrays, owner
+from pyvpp_nodes.fib.trie.owner import Prefixes, Trie
 from tests.graph_nodes.fib.trie.model import (
     Routes,
     addresses,
@@ -154,7 +154,7 @@ def test_one_by_one_and_back_to_nothing(bits: int) -> None:
 def test_a_table_like_the_internets(table: Any) -> None:
     """In bulk; a third away again; and all agrees with dictionaries, inside routes and anywhere."""
     trie = make_trie()
-    where, values = Prefixes(table.high, table.low, table.length), table.next_hop + np.uint32(1)
+    where, values = table.prefixes, table.next_hop + np.uint32(1)
     trie.set(0, where, values)
     third = np.arange(0, len(table), 3)
     trie.set(0, where.pick(third), np.full(len(third), arrays.NONE, np.uint32))
@@ -194,19 +194,21 @@ def test_roots_with_one_answer_share_a_block() -> None:
     assert trie.words_in_use == 4
 
 
-def test_what_is_freed_waits_for_the_workers() -> None:
+def test_what_is_freed_waits_for_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks are used again only after `synchronize`, which is asked for once in a while."""
+    rest = 64
+    monkeypatch.setattr(owner, "REST", rest)
     passed: list[int] = []
     trie = make_trie(synchronize=lambda: passed.append(trie.resting))
     key = (0x0A000000, 24)
-    for i in range(REST):
+    for i in range(rest):
         apply(trie, {key: 1 + i % 2, (0x0A000100, 24): 3}, 32)
-    assert trie.resting <= REST and passed == []
+    assert trie.resting <= rest and passed == []
     before = trie._arrays.nodes_heap[arrays.HEAP_NEXT]
-    for i in range(3 * REST):
+    for i in range(3 * rest):
         apply(trie, {key: 1 + i % 2}, 32)
-    assert len(passed) == 3 and min(passed) > REST
-    assert trie._arrays.nodes_heap[arrays.HEAP_NEXT] - before <= 8 * REST
+    assert len(passed) == 3 and min(passed) > rest
+    assert trie._arrays.nodes_heap[arrays.HEAP_NEXT] - before <= 8 * rest
 
 
 def test_prefixes_of_numbers() -> None:
