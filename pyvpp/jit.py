@@ -46,6 +46,15 @@ def inline(function: Callable[P, R]) -> Callable[P, R]:
     return cast(Callable[P, R], numba.njit(**FLAGS, forceinline=True)(function))
 
 
+def outline(function: Callable[P, R]) -> Callable[P, R]:
+    """For what few packets need: compiled outside the kernel's loop, if it begins with `rare_case()`.
+
+    It becomes part of each kernel's code and is not cached by itself: its signature may name a plugin's enums, and a
+    cache that cannot be read without that plugin would be no use to others.
+    """
+    return cast(Callable[P, R], numba.njit(forceinline=False, **FLAGS)(function))
+
+
 if COMPILED:
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -58,7 +67,7 @@ if COMPILED:
         return types.void(), emit
 
     rare_case: Any = _rare_case
-    """The first statement of a `jit` function for what few packets need: it stays outside the kernel's loop.
+    """The first statement of an `outline` function for what few packets need: it stays outside the kernel's loop.
 
     The loop has the registers for itself then: ip4-input takes 10.3 clocks a packet instead of 11.4.
     """

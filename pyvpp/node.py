@@ -15,7 +15,7 @@ from typing import Any
 from numba import uint64
 
 from pyvpp.features import Feature
-from pyvpp.jit import jit, plain, rare_case
+from pyvpp.jit import outline, plain, rare_case
 from pyvpp.typing import U64, Record
 
 TO_NODE = 0x8000
@@ -107,7 +107,7 @@ def node(
     return declare
 
 
-@jit
+@outline
 def set_error(m: Record, counters: U64, error_base: int, error: int, next_: int) -> int:
     """Counts why a packet is dropped or leaves the usual way, and notes it in the packet; answers `next_`."""
     rare_case()

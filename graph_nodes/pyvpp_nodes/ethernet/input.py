@@ -15,7 +15,7 @@ from numba import uint64
 
 from pyvpp.buffers import L2_VALID
 from pyvpp.interface import ADMIN_UP, L2
-from pyvpp.jit import inline, jit, rare_case
+from pyvpp.jit import inline, jit, outline, rare_case
 from pyvpp.node import NodeCounter, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ethernet_header
@@ -65,7 +65,7 @@ def fault_of_type(ethertype: int, payload: int) -> int:
     return Counter.UNKNOWN_TYPE
 
 
-@jit
+@outline
 def look_closely(heap: U8, m: Record, ethernet: int, interface: Record, counters: U64, error_base: int) -> int:
     """The next of a frame that is not plain IPv4."""
     rare_case()

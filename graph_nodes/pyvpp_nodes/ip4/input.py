@@ -15,7 +15,7 @@ from enum import IntEnum
 from numba import uint64
 
 from pyvpp.features import FeatureArc, enter_arc
-from pyvpp.jit import inline, jit, rare_case
+from pyvpp.jit import inline, jit, outline, rare_case
 from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
@@ -108,7 +108,7 @@ def fault_of(heap: U8, ip: int, length: int) -> int:
     return NONE
 
 
-@jit
+@outline
 def look_closely(heap: U8, m: Record, ip: int, counters: U64, error_base: int) -> int:
     """The next of a packet that is not plain."""
     rare_case()

@@ -16,7 +16,7 @@ from numba import uint64
 from pyvpp.buffers import CSUM_PARTIAL, CSUM_VALID
 from pyvpp.features import FeatureArc, enter_arc
 from pyvpp.interface import HOST
-from pyvpp.jit import inline, jit, rare_case
+from pyvpp.jit import inline, jit, outline, rare_case
 from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
@@ -53,7 +53,7 @@ class Counter(NodeCounter):
 NONE = -1
 
 
-@jit
+@outline
 def is_intact(heap: U8, ip: int, l4: int, n: int, protocol: int) -> bool:
     """Whether the checksum is right; tunnels leave it out, and what else comes here is little."""
     rare_case()

@@ -12,7 +12,7 @@ from numba import uint64
 
 from pyvpp.bits import prefetch
 from pyvpp.buffers import FLOW_HASH
-from pyvpp.jit import inline, jit, rare_case
+from pyvpp.jit import inline, jit, outline, rare_case
 from pyvpp.node import node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
@@ -46,7 +46,7 @@ def destination_of(heap: U8, m: Record) -> int:
     return int64(be32(heap, int64(m.cur) + DESTINATION))
 
 
-@jit
+@outline
 def choose_bucket(heap: U8, m: Record, balance: Record, lb_buckets: Records) -> int:
     """The next of a packet whose route has several paths: its flow's."""
     rare_case()

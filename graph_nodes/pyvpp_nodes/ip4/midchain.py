@@ -11,7 +11,7 @@ from enum import IntEnum
 
 from pyvpp.buffers import LOCALLY_ORIGINATED, slot_start
 from pyvpp.features import enter_arc
-from pyvpp.jit import inline, jit, rare_case
+from pyvpp.jit import inline, jit, outline, rare_case
 from pyvpp.node import node, set_error
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, le16, le64, put_be16, put_le32, put_le64
@@ -57,7 +57,7 @@ def fix_length(heap: U8, outer: int, length: int) -> None:
     put_be16(heap, outer + TOTAL_LENGTH, length & 0xFFFF)
 
 
-@jit
+@outline
 def look_closely(
     heap: U8,
     m: Record,

@@ -9,7 +9,7 @@ arc ip4-output of the interface it leaves by. `m.l3` must be at the IP header, w
 
 from pyvpp.buffers import LOCALLY_ORIGINATED
 from pyvpp.features import enter_arc
-from pyvpp.jit import jit, rare_case
+from pyvpp.jit import jit, outline, rare_case
 from pyvpp.node import node
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp_nodes.fib.traced import format_rewritten
@@ -29,7 +29,7 @@ from pyvpp_nodes.ip4.forward import (
 from pyvpp_nodes.ip4.header import decrement_ttl
 
 
-@jit
+@outline
 def age_and_prepend(heap: U8, m: Record, ip: int, adjacency: Record, counters: U64, error_base: int) -> int:
     """What is done with a packet that is not plain: GO_ON, or where it goes instead."""
     rare_case()
