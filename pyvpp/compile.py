@@ -139,10 +139,13 @@ def _done(name: str) -> Path:
 
 
 def compile_in_parallel(
-    nodes: list[Node], progress: Callable[[int, int, str], None], processes: int | None = None
+    nodes: list[Node],
+    progress: Callable[[int, int, str], None],
+    processes: int | None = None,
+    native: Iterable[str] = (),
 ) -> int:
-    """Fills the cache for these nodes and the loop; returns how many were not there."""
-    names = ["<loop>", *(node.name for node in nodes if node.kind is not Kind.PYTHON)]
+    """Fills the cache for these nodes, the loop and control code's `native` parts; returns how many were not there."""
+    names = ["<loop>", *(f"<{name}>" for name in native), *(n.name for n in nodes if n.kind is not Kind.PYTHON)]
     todo = [name for name in names if not _done(name).exists()]
     if not todo:
         return 0
@@ -184,12 +187,14 @@ def main(names: list[str]) -> None:
     """A compiler process: compiles the named nodes, one line of output for each that is done."""
     from pyvpp.loader import load
 
-    nodes = load().nodes
+    declared = load()
     for name in names:
         if name == "<loop>":
             warm_loop()
+        elif name.startswith("<"):
+            declared.native[name[1:-1]].use()
         else:
-            load_entry(nodes[name])
+            load_entry(declared.nodes[name])
         _done(name).parent.mkdir(parents=True, exist_ok=True)
         _done(name).touch()
         print(name, flush=True)

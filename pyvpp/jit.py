@@ -6,6 +6,7 @@ compiles at import. Under NUMBA_DISABLE_JIT=1 both leave the function as it is.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
@@ -35,6 +36,17 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
 def allocating_jit(function: Callable[P, R]) -> Callable[P, R]:
     """`jit` for compiled functions of control code that make arrays, which a kernel cannot."""
     return cast(Callable[P, R], numba.njit(cache=True, **{**FLAGS, "_nrt": True})(function))
+
+
+@dataclass(frozen=True)
+class Native:
+    """Declares compiled functions of control code, at module level: `use` runs each of them once.
+
+    So they are compiled together with the nodes, before anything is taken over.
+    """
+
+    name: str
+    use: Callable[[], None]
 
 
 def inline(function: Callable[P, R]) -> Callable[P, R]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pyvpp.features import FeatureArc
-from pyvpp.jit import plain
+from pyvpp.jit import Native, plain
 from pyvpp.node import Node
 from pyvpp.tables import Table
 
@@ -24,16 +24,17 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Declarations:
-    """The nodes, tables and arcs of one or more packages, and the packages themselves."""
+    """The nodes, tables, arcs and native code of one or more packages, and the packages themselves."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
     arcs: dict[str, FeatureArc] = field(default_factory=dict)
+    native: dict[str, Native] = field(default_factory=dict)
     packages: list[ModuleType] = field(default_factory=list)
 
     def add(self, module: ModuleType) -> None:
         """Collects a module's labels. Raises ValueError when a name is declared twice."""
-        kinds: Any = ((Node, self.nodes), (Table, self.tables), (FeatureArc, self.arcs))
+        kinds: Any = ((Node, self.nodes), (Table, self.tables), (FeatureArc, self.arcs), (Native, self.native))
         for value in list(vars(module).values()):
             for kind, known in kinds:
                 if isinstance(value, kind):

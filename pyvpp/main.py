@@ -77,7 +77,8 @@ def warm_up(declarations: Any = None) -> None:
     from pyvpp.compile import compile_in_parallel
     from pyvpp.loader import load
 
-    nodes = list((declarations or load()).nodes.values())
+    declarations = declarations or load()
+    nodes, native = list(declarations.nodes.values()), list(declarations.native)
     if not sys.stderr.isatty():
         told: list[int] = []
 
@@ -86,7 +87,7 @@ def warm_up(declarations: Any = None) -> None:
                 told.append(1)
                 print(f"pyvpp: compiling {total} nodes, once per version and CPU", file=sys.stderr, flush=True)
 
-        compile_in_parallel(nodes, once)
+        compile_in_parallel(nodes, once, native=native)
         return
     from rich.console import Console
     from rich.progress import Progress
@@ -96,6 +97,7 @@ def warm_up(declarations: Any = None) -> None:
         compile_in_parallel(
             nodes,
             lambda done, total, name: bar.update(task, completed=done, total=total, description=f"compiling {name}"),
+            native=native,
         )
 
 

@@ -187,5 +187,6 @@ def call_loop_once() -> None:
     buffers = Buffers(small=256, hugepages="off")
     worker = Worker(0, buffers, -1, 1.0, max_nodes=16)
     worker.control[d.STOP] = 1
+    worker.ask(0)
     worker.run()
     worker.close()

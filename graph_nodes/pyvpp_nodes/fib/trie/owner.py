@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pyvpp.jit import Native
 from pyvpp.typing import U8, U32, U64
 from pyvpp_nodes.fib.trie import arrays, build, edit
 from pyvpp_nodes.fib.trie.arrays import NONE
@@ -223,6 +224,39 @@ class Trie:
             self._roots_table.swap(t.roots)
             self._nodes_table.swap(t.nodes)
         self._arrays = t
+
+
+def _use_all() -> None:
+    """Every compiled function once."""
+    trie = Trie(_Alone(ROOTS), _Alone(4))
+    trie.add_table(0)
+    some = Prefixes.of(32, (0, 0), (0x0A000000, 24), (0x0A000100, 25))
+    trie.set(0, some, np.array([1, 2, 3], np.uint32))  # no room: all is made anew
+    trie.find(0, some)
+    trie.cover(0, some)
+    trie.routes(0)
+    for bits in (32, 128):
+        trie.lookup(0, some.high, some.low, bits)
+    trie.set(0, some, np.full(3, NONE, np.uint32))
+    trie.forget(1)
+    trie.reclaim()
+    trie.remove_table(0)
+
+
+NATIVE = Native("fib", _use_all)
+
+
+class _Alone:
+    """A table of nobody else's."""
+
+    def __init__(self, size: int) -> None:
+        self.array = self.zeros(size)
+
+    def zeros(self, size: int) -> U32:
+        return np.zeros(size, np.uint32)
+
+    def swap(self, array: U32) -> None:
+        self.array = array
 
 
 def _begin(t: arrays.Arrays) -> None:

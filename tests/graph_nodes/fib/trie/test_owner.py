@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trie against the definition: the longest prefix that holds an address wins."""
 
+import os
 import random
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pyvpp.jit import COMPILED
 from pyvpp_nodes.fib.synthetic import anywhere, inside, routes4, routes6
 from pyvpp_nodes.fib.trie import arrays, owner
 from pyvpp_nodes.fib.trie.owner import Prefixes, Trie
@@ -217,3 +221,24 @@ def test_prefixes_of_numbers() -> None:
     assert where.addresses(32) == [0x0A010000, 0]
     address = 0x20010DB8 << 96 | 77
     assert Prefixes.of(128, (address, 128)).addresses(128) == [address]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
+def test_all_that_is_compiled_here_is_compiled_with_the_nodes() -> None:
+    """Else the first route of a running pyvpp would wait for a compiler."""
+    program = """
+from pyvpp.loader import load
+from pyvpp_nodes.fib.trie import build, edit, lookup
+load().native["fib"].use()
+for module in (build, edit, lookup):
+    for name, value in vars(module).items():
+        if hasattr(value, "py_func") and value.py_func.__module__ == module.__name__ and not value.signatures:
+            print(name)
+"""
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=child_environment())
+    assert (child.stdout, child.returncode) == ("", 0), child.stderr
+
+
+def child_environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
