@@ -10,7 +10,8 @@ import os
 import signal
 import socket
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from pyvpp import __version__
 from pyvpp.errors import OperatorError
@@ -20,11 +21,19 @@ log = logging.getLogger("pyvpp")
 SUBCOMMANDS = ("demo", "bench", "warmup", "restore")
 DRIVERS = ("auto", "af-packet", "af-xdp")
 DEFAULT_RUNTIME_DIR = "/run/pyvpp"
+LEAST_BUFFERS, MOST_BUFFERS = 1024, 1 << 21  # the heap's address range has room for twice as many
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of the foreground process."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="pyvpp",
         description="A userspace vector packet processor. Subcommands: " + ", ".join(SUBCOMMANDS) + ".",
     )
@@ -56,11 +65,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def subcommand(name: str, argv: list[str]) -> int:
     if name == "warmup":
-        argparse.ArgumentParser(prog="pyvpp warmup", description="Compile everything now.").parse_args(argv)
+        Parser(prog="pyvpp warmup", description="Compile everything now.").parse_args(argv)
         warm_up()
         return 0
     if name == "restore":
-        p = argparse.ArgumentParser(prog="pyvpp restore", description="Give Linux its NIC back from the journal.")
+        p = Parser(prog="pyvpp restore", description="Give Linux its NIC back from the journal.")
         p.add_argument("--runtime-dir", default=DEFAULT_RUNTIME_DIR)
         options = p.parse_args(argv)
         from pyvpp.linux.restore import restore
@@ -110,6 +119,8 @@ def run(options: argparse.Namespace) -> int:
         raise OperatorError("--driver af-xdp: not available in this version; use auto or af-packet")
     if options.hugepages not in ("auto", "off") and not options.hugepages.isdecimal():
         raise OperatorError(f"--hugepages {options.hugepages}: auto, off or a number")
+    if not LEAST_BUFFERS <= options.buffers <= MOST_BUFFERS:
+        raise OperatorError(f"--buffers {options.buffers}: from {LEAST_BUFFERS} to {MOST_BUFFERS}")
     if len(set(options.uplink)) != len(options.uplink):
         raise OperatorError("--uplink: the same interface is named twice")
     if options.uplink and os.geteuid() != 0:
@@ -119,6 +130,7 @@ def run(options: argparse.Namespace) -> int:
         from pyvpp.cli.builtin import read_script
 
         script = read_script(options.script)
+    from pyvpp.cli.server import SOCKET_NAME, make_room
     from pyvpp.linux.capture import inspect_uplink
     from pyvpp.linux.guardian import start_guardian
     from pyvpp.linux.journal import lock_runtime_dir
@@ -127,6 +139,7 @@ def run(options: argparse.Namespace) -> int:
     with lock_runtime_dir(options.runtime_dir):
         for problem in restore(options.runtime_dir):
             log.warning("after an earlier crash: %s", problem)
+        make_room(Path(options.runtime_dir) / SOCKET_NAME)  # what stands in the way is told before anything moves
         for name in options.uplink:
             inspect_uplink(name)
         guardian = start_guardian(options.runtime_dir) if options.uplink else None
@@ -153,7 +166,10 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
         loop.add_signal_handler(number, stop.set)
     declarations = load()
     await asyncio.to_thread(warm_up, declarations)
-    engine = Engine(declarations, buffers=options.buffers, hugepages=options.hugepages)
+    try:
+        engine = Engine(declarations, buffers=options.buffers, hugepages=options.hugepages)
+    except (OSError, MemoryError) as error:
+        raise OperatorError(f"--buffers {options.buffers}: no memory for so many: {error}") from error
     tree = command_tree(declarations.packages)
     server = CliServer(engine, tree, options.runtime_dir)
     engine.every_second(lambda: follow_devices(engine))

@@ -261,12 +261,13 @@ class Arguments:
         address, slash, length = word.partition("/")
         if not slash or "%" in address:
             raise CommandError(f"expected {family} address/length, got `{word}'")
-        if not re.fullmatch("[0-9]{1,3}", length) or int(length) > most:
-            raise CommandError(f"invalid prefix length `{length}' in `{word}' (expected 0 to {most})")
         try:
-            return convert(word)
+            convert(address)
         except ValueError:
             raise CommandError(f"invalid address `{address}' in `{word}' (expected {family} address/length)") from None
+        if not re.fullmatch("[0-9]{1,3}", length) or int(length) > most:
+            raise CommandError(f"invalid prefix length `{length}' in `{word}' (expected 0 to {most})")
+        return convert(word)
 
 
 def interfaces_of(engine: Any) -> list[Any]:

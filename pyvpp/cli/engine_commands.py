@@ -20,6 +20,7 @@ STATES = {Kind.INTERNAL: "active", Kind.INPUT: "interrupt wait", Kind.PYTHON: "e
 RUNTIME_COLUMNS = ("calls", "vectors", "clocks", "max_clocks")
 PACKETS_SHOWN = 50
 MTU_MIN, MTU_MAX = 68, 65535
+TAP_MTU_MAX = 65521  # Linux counts the Ethernet header
 LOOPBACK_MTU = 9000
 LONGEST_LINUX_NAME = 15
 
@@ -381,6 +382,8 @@ def create_tap(engine: Any, args: Arguments) -> Output:
             raise args.unknown("id", "tun", "host-ns", "host-if-name", "host-ip4-addr", "host-mtu-size", "hw-addr")
     if name is None:
         raise CommandError("host-if-name not specified")
+    if not tun and mtu and mtu > TAP_MTU_MAX:
+        raise CommandError(f"host-mtu-size {mtu} out of range (expected at most {TAP_MTU_MAX} for a tap)")
     if tun and mac:
         raise CommandError("a tun has no MAC address (expected no hw-addr with tun)")
     if tun and namespace and address:
@@ -457,8 +460,11 @@ def set_interface_l2_xconnect(engine: Any, args: Arguments) -> None:
     if interface is peer:
         raise CommandError(f"{interface.name} cannot be connected to itself")
     for each in (interface, peer):
-        if each.p2p or each.kind == "local" or each.flags & (UPLINK | HOST):
-            raise CommandError(f"{each.name} cannot be cross-connected (expected an Ethernet interface, no uplink)")
+        # what leaves by a loopback comes back by it: two of them, connected, would never let go of a frame
+        if each.p2p or each.kind in ("local", "loopback") or each.flags & (UPLINK | HOST):
+            raise CommandError(
+                f"{each.name} cannot be cross-connected (expected an Ethernet interface, no loopback and no uplink)"
+            )
     with engine.barrier():
         engine.interfaces.set_peer(interface, peer)
         engine.interfaces.set_flags(interface, L2, True)

@@ -61,9 +61,12 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from pyvpp.cli.arguments import Arguments, CommandError, interfaces_of
+from pyvpp.cli.arguments import Arguments, CommandError, expectation, interfaces_of
 
-__all__ = ["Arguments", "Command", "CommandError", "Output", "command", "commands_in", "commands_of", "interfaces_of"]
+__all__ = [
+    "Arguments", "Command", "CommandError", "Output", "command", "commands_in", "commands_of", "expectation",
+    "interfaces_of",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

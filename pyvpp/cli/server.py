@@ -123,14 +123,10 @@ class CliServer:
 
 def listen(path: Path) -> socket.socket:
     """A listening socket at this path. One that nobody serves any more is replaced; anything else is left alone."""
-    if len(os.fsencode(path)) > LONGEST_PATH:
-        raise OperatorError(
-            f"runtime directory `{path.parent}' has too long a name for a socket (expected fewer bytes)"
-        )
+    make_room(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _make_room(path)
         before = os.umask(0o777 & ~MODE)  # the mode must be right from the first moment
         try:
             listener.bind(os.fspath(path))
@@ -146,10 +142,14 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-def _make_room(path: Path) -> None:
+def make_room(path: Path) -> None:
+    """Removes a socket that nobody serves any more. Raises OperatorError when there can be none at this path."""
+    longest = LONGEST_PATH - len(SOCKET_NAME) - 1
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        raise OperatorError(f"runtime directory `{path.parent}' has too long a name (expected at most {longest} bytes)")
     try:
         mode = path.lstat().st_mode
-    except FileNotFoundError:
+    except OSError:  # what else is wrong shows when the directory is made
         return
     if not stat.S_ISSOCK(mode):
         raise OperatorError(f"{path} exists and is no socket (expected nothing there, or pyvpp's own socket)")

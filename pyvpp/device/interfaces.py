@@ -38,7 +38,7 @@ def add_host_interface(
     try:
         device = AfPacket(linux_name, namespace, all_multicast=uplink)
     except OSError as error:
-        raise OperatorError(f"create host-interface: {linux_name}: {os.strerror(error.errno or 0)}") from error
+        raise OperatorError(f"Linux interface {linux_name}: {os.strerror(error.errno or 0)}") from error
     with _closed_on_failure(device):
         interface = engine.interfaces.create(
             name, kind="af-packet", mac=mac or random_mac(), mtu=mtu or (device.mtu() if uplink else 9000),
@@ -51,7 +51,7 @@ def add_host_interface(
     except OSError as error:
         engine.interfaces.delete(interface)
         device.close()
-        raise OperatorError(f"create host-interface: {linux_name}: {error.strerror}") from error
+        raise OperatorError(f"Linux interface {linux_name}: {error.strerror}") from error
     offset = int(rings.array[interface.sw_if_index]["rx"])
 
     def close() -> None:
@@ -140,8 +140,11 @@ def add_tap(
     finally:
         if descriptor is not None:
             os.close(descriptor)
-    with _closed_on_failure(device):
-        device.configure(mtu=mtu or DEFAULT_TUN_MTU, up=True)
+    try:
+        with _closed_on_failure(device):
+            device.configure(mtu=mtu or DEFAULT_TUN_MTU, up=True)
+    except OSError as error:
+        raise OperatorError(f"host-if-name {linux_name}: {os.strerror(error.errno or 0)}") from error
     return add_tap_interface(
         engine, device, name=name, mac=bytes(6) if tun else mac or random_mac(), mtu=mtu or DEFAULT_TUN_MTU
     )

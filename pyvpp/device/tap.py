@@ -82,6 +82,8 @@ class Tap:
         except OSError as error:
             if error.errno in (errno.EBUSY, errno.EEXIST):
                 raise OperatorError(f"interface {name} exists already: choose another name") from error
+            if error.errno == errno.EINVAL:  # so Linux says of any other interface, and of what cannot be a name
+                raise OperatorError(f"interface {name} exists already or is no name for one") from error
             raise
         os.set_blocking(self.fd, False)
         self.name, flags = self._identity()
@@ -196,10 +198,15 @@ def open_namespace(namespace: str | int) -> int:
         path = namespace
     else:
         path = f"/run/netns/{namespace}"
+    expected = "give a name of `ip netns`, a path or a pid"
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise OperatorError(f"no network namespace {namespace}: give a name of `ip netns`, a path or a pid") from error
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise OperatorError(f"no network namespace {namespace} ({error.strerror}): {expected}") from error
+    if not netns.is_namespace(descriptor):
+        os.close(descriptor)
+        raise OperatorError(f"{namespace} is no network namespace: {expected}")
+    return descriptor
 
 
 def _create(name: str, layer3: bool, namespace: int | None) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import functools
 import os
 import threading
@@ -21,6 +22,7 @@ T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
 _MS_BIND = 0x1000
 _MNT_DETACH = 2
+_NS_GET_NSTYPE = 0xB703
 _OWN = "/proc/thread-self/ns/net"
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -93,6 +95,14 @@ def create_kept(path: Path) -> int:
         return open_current()
 
     return run_in_new_thread(body)
+
+
+def is_namespace(descriptor: int) -> bool:
+    """Whether a file descriptor is a network namespace's."""
+    try:
+        return fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == CLONE_NEWNET
+    except OSError:
+        return False
 
 
 def is_kept(path: Path) -> bool:

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import socket
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
@@ -14,14 +17,24 @@ from pyroute2.netlink.exceptions import NetlinkError
 _SCOPE_LINK = 253
 
 
+@contextlib.contextmanager
+def _opened() -> Iterator[Any]:
+    """A netlink socket, on which Linux's refusals are OSErrors."""
+    with IPRoute() as netlink:
+        try:
+            yield netlink
+        except NetlinkError as error:
+            raise OSError(error.code, os.strerror(error.code)) from error
+
+
 def set_link(name: str, *, mac: bytes | None = None, mtu: int | None = None, up: bool | None = None) -> None:
-    """Sets what is given, the address before the interface goes up."""
+    """Sets what is given, the address before the interface goes up. Raises OSError."""
     changes: dict[str, Any] = {}
     if mac is not None:
         changes["address"] = mac.hex(":")
     if mtu is not None:
         changes["mtu"] = mtu
-    with IPRoute() as netlink:
+    with _opened() as netlink:
         index = _index(netlink, name)
         if changes:
             netlink.link("set", index=index, **changes)
@@ -31,16 +44,16 @@ def set_link(name: str, *, mac: bytes | None = None, mtu: int | None = None, up:
 
 def move(name: str, namespace: int) -> None:
     """Moves an interface to another network namespace, a file descriptor. Raises OSError: EEXIST when it has one."""
-    with IPRoute() as netlink:
-        try:
-            netlink.link("set", index=_index(netlink, name), net_ns_fd=namespace)
-        except NetlinkError as error:
-            raise OSError(error.code, os.strerror(error.code)) from error
+    with _opened() as netlink:
+        netlink.link("set", index=_index(netlink, name), net_ns_fd=namespace)
 
 
 def add_pod_address(name: str, address: IPv4Address) -> None:
-    """A pod's address is a host route; its default route names the interface alone: a TUN has no neighbours."""
-    with IPRoute() as netlink:
+    """A pod's address is a host route; its default route names the interface alone: a TUN has no neighbours.
+
+    Raises OSError: EEXIST when there is a default route.
+    """
+    with _opened() as netlink:
         index = _index(netlink, name)
         netlink.addr("add", index=index, address=str(address), prefixlen=32)
         netlink.route("add", family=socket.AF_INET, dst="0.0.0.0/0", oif=index, scope=_SCOPE_LINK)
@@ -48,12 +61,8 @@ def add_pod_address(name: str, address: IPv4Address) -> None:
 
 def add_address(name: str, address: IPv4Interface) -> None:
     """An address with its prefix. Raises OSError."""
-    with IPRoute() as netlink:
-        index = _index(netlink, name)
-        try:
-            netlink.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
-        except NetlinkError as error:
-            raise OSError(error.code, str(error)) from error
+    with _opened() as netlink:
+        netlink.addr("add", index=_index(netlink, name), address=str(address.ip), prefixlen=address.network.prefixlen)
 
 
 def mac(name: str) -> bytes:
@@ -70,5 +79,5 @@ def mtu(name: str) -> int:
 def _index(netlink: Any, name: str) -> int:
     found = netlink.link_lookup(ifname=name)
     if not found:
-        raise FileNotFoundError(f"no interface {name}")
+        raise FileNotFoundError(errno.ENOENT, f"no interface {name}")
     return int(found[0])

@@ -26,7 +26,10 @@ class InterfaceAddresses:
         self._connected: dict[tuple[int, int, int], int] = {}  # (sw_if_index, prefix, length): addresses in it
 
     def add(self, link: Link, address: int, length: int) -> None:
-        """Give an interface an address. Raises OperatorError where it overlaps with another."""
+        """Give an interface an address. Raises OperatorError where it overlaps with another, or is no unicast one."""
+        if not self._family.is_unicast(address):
+            shown = self._family.show(address, length)
+            raise OperatorError(f"{shown} on {link.name}: an interface's address must be unicast")
         clash = self._conflict(link.sw_if_index, address, length)
         if clash is not None:
             other, taken, taken_length = clash

@@ -4,7 +4,7 @@
 import time
 from typing import Any
 
-from pyvpp.cli.registry import Arguments, CommandError, Output, command, interfaces_of
+from pyvpp.cli.registry import Arguments, CommandError, Output, command, expectation, interfaces_of
 from pyvpp_nodes.fib import show as text
 from pyvpp_nodes.fib.entry import Path, Source, Sources, Via, attached, attached_nexthop, recursive
 from pyvpp_nodes.fib.fib import Fib, with_paths, without
@@ -80,14 +80,24 @@ def ip_route(engine: Any, args: Arguments) -> str | None:
     if first + (count << (bits - length)) > 1 << bits:
         raise CommandError(f"{count} prefixes from {prefix} run past {fib.family.show(fib.family.ones)}")
 
-    def change(sources: Sources, _: int = 0) -> Sources:
-        return _without_paths(sources, paths) if delete else _with_paths(sources, paths)
+    deleted: list[Sources] = []
 
+    def change(sources: Sources, _: int = 0) -> Sources:
+        if not delete:
+            return _with_paths(sources, paths)
+        left = _without_paths(sources, paths)
+        deleted.extend([sources] if left != sources else [])
+        return left
+
+    began = time.perf_counter()
     if count == 1:
         fib.change((first, length), change, vrf.fib_index)
+    else:
+        fib.change_many(Prefixes.row(bits, first, length, count), change, vrf.fib_index)
+    if delete and not deleted:
+        raise _nothing_deleted(fib, (first, length), vrf.fib_index)
+    if count == 1:
         return None
-    began = time.perf_counter()
-    fib.change_many(Prefixes.row(bits, first, length, count), change, vrf.fib_index)
     return f"{count / (time.perf_counter() - began):.6e} routes/sec".replace("e+0", "e")
 
 
@@ -96,7 +106,12 @@ def _path(engine: Any, args: Arguments) -> tuple[Path, int]:
     end = args.accept(*ENDS)
     address = None if end else args.attempt(args.ip)
     sw_if_index = None
-    if not end and args.peek() not in (None, "via", "weight", "preference", "table", "count"):
+    word = args.peek()
+    if not end and word is not None and word not in ("via", "weight", "preference", "table", "count"):
+        names = [str(interface.name) for interface in engine.interfaces]
+        if address is None and word not in names:
+            expected = ["an IP address", *names, *ENDS]
+            raise CommandError(f"unknown next hop `{word}' {expectation(word, expected)}")
         sw_if_index = args.interface(engine).sw_if_index
     weight, preference = 1, 0
     while True:
@@ -115,6 +130,15 @@ def _path(engine: Any, args: Arguments) -> tuple[Path, int]:
     if address is None:
         return attached(sw_if_index, weight, preference), 0
     return attached_nexthop(int(address), sw_if_index, weight, preference), address.version
+
+
+def _nothing_deleted(fib: Fib, prefix: tuple[int, int], fib_index: int) -> CommandError:
+    entry, shown = fib.find(prefix, fib_index), fib.family.show(*prefix)
+    if entry is None:
+        return CommandError(f"no such route {shown}")
+    if Source.CLI not in entry.sources:
+        return CommandError(f"route {shown} is not of the command line (expected one that `ip route add' made)")
+    return CommandError(f"route {shown} has no such path")
 
 
 def _with_paths(sources: Sources, paths: list[Path]) -> Sources:
@@ -151,8 +175,7 @@ def _show_fib(engine: Any, fib: Fib, args: Arguments) -> Output:
         if args.accept("summary"):
             summary = True
         elif args.accept("table"):
-            number = args.unsigned(what="a table")
-            tables = [vrf for vrf in tables if vrf.table_id == number]
+            tables = [_table(fib, args.unsigned(what="a table"))]
         elif args.accept("index"):
             number = args.unsigned(what="a fib index")
             tables = [vrf for vrf in tables if vrf.fib_index == number]
@@ -299,11 +322,14 @@ def set_ip_neighbor(engine: Any, args: Arguments) -> None:
             count = args.unsigned(min=1, max=1 << 20)
         else:
             raise args.unknown("static", "no-fib-entry", "count")
+    if int(address) + count > 1 << address.max_prefixlen:
+        raise CommandError(f"{count} neighbors from {address} run past the last address")
     table = _neighbors(engine, address.version)
-    for i in range(count):
-        if delete:
-            table.remove(link.sw_if_index, int(address) + i)
-        else:
+    if delete:
+        if not any([table.remove(link.sw_if_index, int(address) + i) for i in range(count)]):
+            raise CommandError(f"no such neighbor {address} on {link.name}")
+    else:
+        for i in range(count):
             each = (int.from_bytes(mac) + i & 0xFFFFFFFFFFFF).to_bytes(6)
             table.add(link.sw_if_index, int(address) + i, each, static=static, no_fib=no_fib)
 

@@ -41,6 +41,11 @@ class Family:
         address, length = prefix
         return address & self.mask(length), length
 
+    def is_unicast(self, address: int) -> bool:
+        """Can it be an interface's? Not multicast, nobody's, or reserved (240/4, the IPv4 broadcast address in it)."""
+        first = 0xE0 if self.bits == 32 else 0xFF
+        return 0 < address < first << (self.bits - 8)
+
     def show(self, address: int, length: int | None = None) -> str:
         text = str(self.parse_address(address))
         return text if length is None else f"{text}/{length}"

@@ -110,8 +110,10 @@ class Fib:
     def delete_table(self, table_id: int) -> None:
         """Forget a table and all routes in it. Raises OperatorError when somebody uses it."""
         vrf = self.table(table_id)
-        if vrf is None or vrf.fib_index == 0:
-            raise OperatorError(f"cannot delete table {table_id}")
+        if vrf is None:
+            raise OperatorError(f"no such table {table_id}")
+        if vrf.fib_index == 0:
+            raise OperatorError(f"table {table_id} is always there")
         if any(fib_index == vrf.fib_index for fib_index in self.link_fib.values()) or vrf.tracks:
             raise OperatorError(f"table {table_id} is in use")
         self._change(vrf, self.trie.routes(vrf.fib_index)[0], None, lambda sources, _: {})

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip4-null: routes that lead nowhere and say so: ICMP host unreachable, or host prohibited.
 
-`ip route add ... via unreachable | prohibit`; VPP's null DPO.
+`ip route add ... via null-send-unreach | null-send-prohibit`; VPP's null DPO.
 """
 
 from enum import IntEnum

@@ -37,19 +37,23 @@ def create_ipip_tunnel(engine: Any, args: Arguments) -> str:
         elif not args.accept("p2p"):
             raise args.unknown("src", "dst", "instance", "outer-table-id")
     if source is None or destination is None:
-        raise CommandError("mandatory argument(s) missing")
+        raise CommandError(f"mandatory argument(s) missing: {'src' if source is None else 'dst'}")
     return tunnels_of(engine).create(source, destination, instance, table_id).interface.name
 
 
 @command("delete ipip tunnel", help="delete ipip tunnel sw_if_index <N>|INTERFACE")
 def delete_ipip_tunnel(engine: Any, args: Arguments) -> None:
     """Deletes a tunnel, its interface and every route through it."""
+    tunnels = tunnels_of(engine)
     if args.accept("sw_if_index"):
         sw_if_index = args.unsigned(what="a sw_if_index")
     else:
-        sw_if_index = args.interface(engine).sw_if_index
+        interface = args.interface(engine)
+        sw_if_index = interface.sw_if_index
+        if tunnels.get(sw_if_index) is None:
+            raise CommandError(f"{interface.name} is no IPIP tunnel (it is {interface.kind})")
     args.end()
-    tunnels_of(engine).delete(sw_if_index)
+    tunnels.delete(sw_if_index)
 
 
 def format_tunnel(tunnel: IpipTunnel) -> str:

@@ -82,10 +82,11 @@ class IpipTunnels:
         vrf = engine.stack.fib4.table(table_id)
         if vrf is None:
             raise OperatorError(f"outer fib ID {table_id} doesn't exist")
-        if any((each.source, each.destination) == (source, destination) for each in self):
-            raise OperatorError("IPIP tunnel already exists...")
-        if instance is not None and any(each.instance == instance for each in self):
-            raise OperatorError("Instance is in use")
+        for each in self:
+            if (each.source, each.destination) == (source, destination):
+                raise OperatorError(f"IPIP tunnel already exists... ({each.interface.name})")
+            if each.instance == instance:
+                raise OperatorError(f"Instance is in use: {instance}")
         taken = {each.index for each in self}
         index = next(i for i in range(len(taken) + 1) if i not in taken)
         name = engine.interfaces.free_name("ipip", instance)

@@ -22,7 +22,7 @@ def tunnels_of(engine: Any) -> VxlanTunnels:
 def read_vni(args: Arguments) -> int:
     vni = args.unsigned(what="a vni")
     if not 0 < vni <= MAX_VNI:
-        raise CommandError(f"vni {vni} out of range")
+        raise CommandError(f"vni {vni} out of range (expected 1 to {MAX_VNI})")
     return vni
 
 

@@ -95,14 +95,14 @@ class VxlanTunnels:
         engine = self._engine
         check_ends(source, destination)
         if not 0 < vni <= MAX_VNI:
-            raise OperatorError(f"vni {vni} out of range")
+            raise OperatorError(f"vni {vni} out of range (expected 1 to {MAX_VNI})")
         vrf = engine.stack.fib4.table(table_id)
         if vrf is None:
             raise OperatorError(f"encap-vrf-id {table_id} doesn't exist")
-        if self.find(source, destination, vni, source_port):
-            raise OperatorError("tunnel already exists...")
+        if existing := self.find(source, destination, vni, source_port):
+            raise OperatorError(f"tunnel already exists... ({existing.interface.name})")
         if instance is not None and any(each.instance == instance for each in self):
-            raise OperatorError("Instance is in use")
+            raise OperatorError(f"Instance is in use: {instance}")
         node = decap_next or ("ip4-input" if l3 else "ethernet-input")
         try:
             decap_index = int(engine.graph.index_of(node))

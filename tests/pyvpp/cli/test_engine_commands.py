@@ -140,17 +140,18 @@ def test_what_leaves_a_loopback_comes_back(engine):
 
 
 def test_cross_connect(engine):
-    one, two = loop(engine), loop(engine)
-    run(engine, "set interface l2 xconnect loop0 loop1")
+    one, two = (engine.interfaces.create(name, "pg", output="interface-output", tx="pg-tx") for name in ("pg0", "pg1"))
+    loop(engine)
+    run(engine, "set interface l2 xconnect pg0 pg1")
     assert one.flags & L2 and int(engine.interfaces.array["peer"][one.sw_if_index]) == two.sw_if_index
-    run(engine, "set interface l3 loop0")
+    run(engine, "set interface l3 pg0")
     assert not one.flags & L2 and int(engine.interfaces.array["peer"][one.sw_if_index]) == 0
     engine.interfaces.set_flags(two, UPLINK, True)
     engine.interfaces.set_peer(two, one)
-    run(engine, "set interface l3 loop1")
+    run(engine, "set interface l3 pg1")
     assert int(engine.interfaces.array["peer"][two.sw_if_index]) == one.sw_if_index
-    for words in ("loop0 loop0", "loop0 local0", "loop0 loop1"):
-        with pytest.raises(CommandError):
+    for words in ("pg0 pg0", "pg0 local0", "pg0 pg1", "pg0 loop0", "loop0 pg0"):
+        with pytest.raises(CommandError, match="cannot be"):
             run(engine, f"set interface l2 xconnect {words}")
 
 

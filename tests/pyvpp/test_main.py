@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`pyvpp` and what it refuses before it does anything; with a real uplink: tests/system/test_refusals.py."""
+
+import pytest
+
+from pyvpp.main import LEAST_BUFFERS, MOST_BUFFERS, main
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--buffers", str(LEAST_BUFFERS - 1)), f"--buffers {LEAST_BUFFERS - 1}: from {LEAST_BUFFERS} to "),
+        (("--buffers", str(MOST_BUFFERS + 1)), f"--buffers {MOST_BUFFERS + 1}: from {LEAST_BUFFERS} to {MOST_BUFFERS}"),
+        (("--buffers", "-1"), "--buffers -1: from "),
+        (("--workers", "0"), "--workers 0: one worker"),
+        (("--hugepages", "-1"), "--hugepages -1: auto, off or a number"),
+        (("--driver", "af-xdp"), "--driver af-xdp: not available"),
+        (("--exec", "/nowhere"), "failed to open `/nowhere'"),
+        (("--runtime-dir", "/dev/null/x"), "runtime directory /dev/null/x: Not a directory"),
+    ],
+)
+def test_an_option_that_cannot_be_is_one_line(
+    capsys: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
+) -> None:
+    assert main(list(options)) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith(f"pyvpp: {said}")
+    assert output.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--frobnicate",), "pyvpp: unrecognized arguments: --frobnicate (see pyvpp --help)\n"),
+        (("frobnicate",), "pyvpp: unrecognized arguments: frobnicate (see pyvpp --help)\n"),
+        (("--buffers", "x"), "pyvpp: argument --buffers: invalid int value: 'x' (see pyvpp --help)\n"),
+        (("--uplink",), "pyvpp: argument --uplink: expected one argument (see pyvpp --help)\n"),
+        (("restore", "--x"), "pyvpp restore: unrecognized arguments: --x (see pyvpp restore --help)\n"),
+    ],
+)
+def test_words_that_nobody_knows_are_named_without_the_usage(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert (ended.value.code, *capsys.readouterr()) == (2, "", said)
