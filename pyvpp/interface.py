@@ -49,9 +49,11 @@ INTERFACE_TX = interface_table("interface_tx", COUNTER, per_worker=True)
 INTERFACE_DROPS = interface_table("interface_drops", np.uint64, per_worker=True)
 INTERFACE_PUNTS = interface_table("interface_punts", np.uint64, per_worker=True)
 INTERFACE_IP4 = interface_table("interface_ip4", np.uint64, per_worker=True)
+INTERFACE_IP6 = interface_table("interface_ip6", np.uint64, per_worker=True)
 INTERFACE_RX_MISS = interface_table("interface_rx_miss", np.uint64, per_worker=True)  # lost by Linux before us
 TABLES = (
-    INTERFACES, INTERFACE_RX, INTERFACE_TX, INTERFACE_DROPS, INTERFACE_PUNTS, INTERFACE_IP4, INTERFACE_RX_MISS
+    INTERFACES, INTERFACE_RX, INTERFACE_TX, INTERFACE_DROPS, INTERFACE_PUNTS, INTERFACE_IP4, INTERFACE_IP6,
+    INTERFACE_RX_MISS,
 )  # fmt: skip
 COUNTERS = tuple(table.name for table in TABLES[1:])
 

@@ -67,13 +67,19 @@ class PacketGenerator:
         engine.events.on("interface-deleted", self._interface_deleted)
         engine.on_close.append(self._close)
 
-    def create_interface(self, name: str, mac: bytes | None = None, ip4: bool = False) -> Interface:
-        """An interface that exists only for the generator; with `ip4` it carries bare IP packets."""
+    def create_interface(self, name: str, mac: bytes | None = None, bare_ip: bool = False) -> Interface:
+        """An interface that exists only for the generator; with `bare_ip` it carries IP packets without Ethernet."""
         if mac is not None and (len(mac) != 6 or mac[0] & 1 or not any(mac)):
             raise OperatorError(f"mac address {mac.hex(':')}: must be a unicast address of 6 bytes")
-        address = bytes(6) if ip4 else mac or b"\x02\xfe" + os.urandom(4)
+        address = bytes(6) if bare_ip else mac or b"\x02\xfe" + os.urandom(4)
         made: Interface = self._engine.interfaces.create(
-            name, kind="pg", mac=address, flags=P2P if ip4 else 0, admin_up=False, output="interface-output", tx="pg-tx"
+            name,
+            kind="pg",
+            mac=address,
+            flags=P2P if bare_ip else 0,
+            admin_up=False,
+            output="interface-output",
+            tx="pg-tx",
         )
         return made
 
@@ -213,6 +219,13 @@ class PacketGenerator:
             if isinstance(sink, Capture):
                 sink.close()
         self._sinks.clear()
+
+
+def first_node(interface: Interface, packet: bytes) -> str:
+    """Where such a packet goes from pg-input when nobody says otherwise."""
+    if not interface.p2p:
+        return "ethernet-input"
+    return "ip6-input" if packet[:1] and packet[0] >> 4 == 6 else "ip4-input"
 
 
 def _check(interface: Interface) -> None:

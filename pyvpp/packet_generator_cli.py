@@ -10,13 +10,13 @@ from typing import Any
 
 from pyvpp.cli.registry import Arguments, CommandError, Output, command
 from pyvpp.node import FRAME_SIZE
-from pyvpp.packet_generator import Stream, generator_of
+from pyvpp.packet_generator import Stream, first_node, generator_of
 
 VARIATIONS = 65536  # a stream has at most so many packets that differ
 RANDOM_VARIATIONS = 1024
 ETHERTYPES = {"IP4": 0x0800, "ARP": 0x0806, "IP6": 0x86DD}
 PROTOCOLS = {"ICMP": 1, "IP_IN_IP": 4, "TCP": 6, "UDP": 17}
-ETHERNET_BYTES, MAX_PACKET = 14, 65535
+ETHERNET_BYTES, IP4_BYTES, IP6_BYTES, MAX_PACKET = 14, 20, 40, 65535
 _VPP_MAC = re.compile(r"[0-9a-fA-F]{1,4}(?:\.[0-9a-fA-F]{1,4}){2}")
 
 
@@ -75,6 +75,7 @@ class PacketData:
         self.macs: tuple[Values, Values] | None = None
         self.ethertype = 0
         self.addresses: tuple[Values, Values] | None = None
+        self.version = 0  # of IP, as the first address says
         self.protocol = 0
         self.ttl = 64
         self.ports: tuple[Values, Values] | None = None
@@ -100,14 +101,19 @@ class PacketData:
             self.macs = _pair(args, lambda: read_mac(args))
         elif kind in PROTOCOLS and self.addresses is None:
             self.protocol = PROTOCOLS[kind]
-            self.addresses = _pair(args, lambda: int(args.ip4()))
+            self.addresses = _pair(args, lambda: self._address(args))
         elif kind in ("UDP", "TCP") and self.ports is None:
             if self.protocol != PROTOCOLS[kind]:
                 raise CommandError(f"{kind} ports in a packet of another protocol")
             self.ports = _pair(args, lambda: args.unsigned(max=0xFFFF, what="a port"))
         else:
-            known = ("IP4:", "UDP:", "TCP:", "ICMP:", "hex", "incrementing", "length", "ttl")
+            known = ("IP4:", "IP6:", "UDP:", "TCP:", "ICMP:", "hex", "incrementing", "length", "ttl")
             raise CommandError(f"unknown input `{word}' (expected {', '.join(known)})")
+
+    def _address(self, args: Arguments) -> int:
+        address = args.ip() if self.version == 0 else args.ip4() if self.version == 4 else args.ip6()
+        self.version = address.version
+        return int(address)
 
     @property
     def fields(self) -> list[Values]:
@@ -119,21 +125,35 @@ class PacketData:
         if self.ports:
             source, destination = (value.at(i, random_) for value in self.ports)
             l4 = struct.pack("!HH", source, destination) + bytes(4 if self.protocol == PROTOCOLS["UDP"] else 16)
-        headers = (ETHERNET_BYTES if self.macs else 0) + (20 if self.addresses else 0) + len(l4)
+        headers = self.headers + len(l4)
         payload = self.literal + bytes(k & 0xFF for k in range(self.incrementing))
         room = max(size - headers, 0)
         payload = (payload + bytes(k & 0xFF for k in range(max(room - len(payload), 0))))[: max(room, 0)]
         data = l4 + payload
         if self.addresses:
-            addresses = struct.pack("!II", *(value.at(i, random_) for value in self.addresses))
+            width = 4 if self.version == 4 else 16
+            addresses = b"".join(value.at(i, random_).to_bytes(width, "big") for value in self.addresses)
             data = self._l4(data, addresses)
-            length = 20 + len(data) if self.length is None else self.length
-            head = struct.pack("!BBHHHBBH", 0x45, 0, length, 0, 0, self.ttl, self.protocol, 0) + addresses
-            data = head[:10] + checksum(head).to_bytes(2, "big") + head[12:] + data
+            data = (self._ip4 if self.version == 4 else self._ip6)(addresses, len(data)) + data
         if self.macs:
             macs = [value.at(i, random_).to_bytes(6, "big") for value in self.macs]
             data = macs[1] + macs[0] + self.ethertype.to_bytes(2, "big") + data
         return data
+
+    def _ip4(self, addresses: bytes, payload: int) -> bytes:
+        length = IP4_BYTES + payload if self.length is None else self.length
+        head = struct.pack("!BBHHHBBH", 0x45, 0, length, 0, 0, self.ttl, self.protocol, 0) + addresses
+        return head[:10] + checksum(head).to_bytes(2, "big") + head[12:]
+
+    def _ip6(self, addresses: bytes, payload: int) -> bytes:
+        length = payload if self.length is None else self.length
+        return struct.pack("!IHBB", 6 << 28, length, self.protocol, self.ttl) + addresses
+
+    @property
+    def headers(self) -> int:
+        """Bytes of Ethernet and IP."""
+        ip = {0: 0, 4: IP4_BYTES, 6: IP6_BYTES}[self.version]
+        return (ETHERNET_BYTES if self.macs else 0) + ip
 
     def _l4(self, data: bytes, addresses: bytes) -> bytes:
         """Lengths and checksums of UDP and TCP."""
@@ -160,8 +180,7 @@ class PacketData:
     def size(self) -> int:
         """Without `size` in the command: headers and payload as given."""
         l4 = 0 if not self.ports else 8 if self.protocol == PROTOCOLS["UDP"] else 20
-        headers = (ETHERNET_BYTES if self.macs else 0) + (20 if self.addresses else 0) + l4
-        return headers + len(self.literal) + self.incrementing
+        return self.headers + l4 + len(self.literal) + self.incrementing
 
 
 def _hex(word: str) -> bytes:
@@ -181,7 +200,7 @@ def _pair(args: Arguments, read: Callable[[], int]) -> tuple[Values, Values]:
 
 @command(
     "create packet-generator interface",
-    help="create packet-generator interface <interface name> [hw-addr <addr>] [mode ethernet|ip4]",
+    help="create packet-generator interface <interface name> [hw-addr <addr>] [mode ethernet|ip4|ip6]",
 )
 def create_interface(engine: Any, args: Arguments) -> str:
     """Creates an interface for the packet generator: streams arrive on it, what is sent out of it ends there. It is
@@ -194,10 +213,10 @@ def create_interface(engine: Any, args: Arguments) -> str:
         if args.accept("hw-addr"):
             mac = args.mac()
         elif args.accept("mode"):
-            mode = args.choice("ethernet", "ip4", what="mode")
+            mode = args.choice("ethernet", "ip4", "ip6", what="mode")
         else:
             raise args.unknown("hw-addr", "mode")
-    return generator_of(engine).create_interface(name, mac, ip4=mode == "ip4").name
+    return generator_of(engine).create_interface(name, mac, bare_ip=mode != "ethernet").name
 
 
 @command(
@@ -240,7 +259,7 @@ def new(engine: Any, args: Arguments) -> None:
         raise CommandError("no packet data given")
     packets = data.packets(size)
     shown = (size.low, size.sign, size.high) if size else (data.size, "-", data.size)
-    node = node or ("ip4-input" if interface.p2p else "ethernet-input")
+    node = node or first_node(interface, packets[0])
     generator_of(engine).add(Stream(name, packets, interface, node, limit, rate, frame, shown))
 
 

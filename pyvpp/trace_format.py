@@ -5,6 +5,7 @@ Node packages put their own lines around these. Bytes that end too early give fe
 """
 
 from collections.abc import Callable, Sequence
+from ipaddress import IPv6Address
 
 ETHERTYPES = {
     0x0800: "IP4",
@@ -37,6 +38,11 @@ ICMP_CODES = {
     (3, 9): "network_administratively_prohibited", (3, 10): "host_administratively_prohibited",
     (3, 13): "communication_administratively_prohibited", (11, 0): "ttl_exceeded_in_transit",
     (11, 1): "fragment_reassembly_time_exceeded", (12, 0): "pointer_indicates_error",
+}  # fmt: skip
+ICMP6_TYPES = {
+    1: "destination_unreachable", 2: "packet_too_big", 3: "time_exceeded", 4: "parameter_problem",
+    128: "echo_request", 129: "echo_reply", 133: "router_solicitation", 134: "router_advertisement",
+    135: "neighbor_solicitation", 136: "neighbor_advertisement", 137: "redirect",
 }  # fmt: skip
 ICMP_WITH_ID = (0, 8, 13, 14)
 TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
@@ -87,6 +93,8 @@ def format_ethernet(frame: bytes) -> list[str]:
     ethertype, payload = ethernet_payload(frame)
     if ethertype == 0x0800:
         lines += format_ip4(payload)
+    elif ethertype == 0x86DD:
+        lines += format_ip6(payload)
     elif ethertype == 0x0806:
         lines += format_arp(payload)
     return lines
@@ -94,7 +102,9 @@ def format_ethernet(frame: bytes) -> list[str]:
 
 def format_packet(data: bytes, ethernet: bool) -> list[str]:
     """A frame, or what a point-to-point interface carries: an IP packet."""
-    return format_ethernet(data) if ethernet else format_ip4(data)
+    if ethernet:
+        return format_ethernet(data)
+    return format_ip6(data) if data[:1] and data[0] >> 4 == 6 else format_ip4(data)
 
 
 def checksum_of(header: bytes) -> int:
@@ -134,6 +144,36 @@ def format_ip4(packet: bytes) -> list[str]:
         known: dict[int, Callable[[bytes], list[str]]] = {1: format_icmp, 4: format_ip4, 6: format_tcp, 17: format_udp}
         lines += known[protocol](inner) if protocol in known else []
     return lines
+
+
+def format_ip6(packet: bytes) -> list[str]:
+    """The IPv6 header (RFC 8200), then the one behind it, if that is known."""
+    if len(packet) < 40:
+        return [f"ip6 header truncated, {len(packet)} bytes"]
+    first, protocol = be(packet, 0, 4), packet[6]
+    if first >> 28 != 6:
+        return [f"not IP6: version {first >> 28}"]
+    source, destination = IPv6Address(packet[8:24]), IPv6Address(packet[24:40])
+    lines = [
+        f"{PROTOCOLS.get(protocol, f'unknown {protocol}')}: {source} -> {destination}",
+        f"  tos 0x{first >> 20 & 0xFF:02x}, flow label 0x{first & 0xFFFFF:x}, hop limit {packet[7]},"
+        f" payload length {be(packet, 4, 2)}",
+    ]
+    inner = packet[40:]
+    known: dict[int, Callable[[bytes], list[str]]] = {
+        4: format_ip4, 6: format_tcp, 17: format_udp, 41: format_ip6, 58: format_icmp6
+    }  # fmt: skip
+    return lines + known[protocol](inner) if inner and protocol in known else lines
+
+
+def format_icmp6(data: bytes) -> list[str]:
+    """RFC 4443 and 4861: what it is, and of an error what it is about."""
+    if len(data) < 4:
+        return []
+    kind, code = data[0], data[1]
+    name = ICMP6_TYPES.get(kind, f"unknown 0x{kind:x}") + (f" code {code}" if code else "")
+    lines = [f"ICMP {name} checksum 0x{be(data, 2, 2):04x}"]
+    return lines + indented(format_ip6(data[8:])) if kind < 128 and len(data) > 8 else lines
 
 
 def format_icmp(data: bytes) -> list[str]:

@@ -64,7 +64,7 @@ def replay(
     packets, bare_ip = read(capture)
     mac = IN_MAC if bare_ip else mac_asked_for(packets)
     text = _text_of(script) if script else ""
-    stand = Stand(hugepages=hugepages, mac=mac, ip4=bare_ip)
+    stand = Stand(hugepages=hugepages, mac=mac, bare_ip=bare_ip)
     try:
         stand.execute(text, str(script))
         stand.generate(packets, frame, limit=len(packets))

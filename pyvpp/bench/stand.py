@@ -13,7 +13,7 @@ from pyvpp.errors import OperatorError
 from pyvpp.interface import Interface
 from pyvpp.loader import Declarations, load
 from pyvpp.node import FRAME_SIZE
-from pyvpp.packet_generator import Stream, generator_of
+from pyvpp.packet_generator import Stream, first_node, generator_of
 
 STREAM = "bench"
 
@@ -27,17 +27,17 @@ class Stand:
         *,
         hugepages: str = "auto",
         mac: bytes = IN_MAC,
-        ip4: bool = False,
+        bare_ip: bool = False,
     ) -> None:
         self.engine = Engine(declarations or load(), hugepages=hugepages)
         self.generator = generator_of(self.engine)
-        self.pg0 = self._interface("pg0", mac, ip4)
+        self.pg0 = self._interface("pg0", mac, bare_ip)
         self.pg1 = self._interface("pg1", OUT_MAC)
         self.packets: Sequence[bytes] = ()
         self.frame = FRAME_SIZE
 
-    def _interface(self, name: str, mac: bytes, ip4: bool = False) -> Interface:
-        made = self.generator.create_interface(name, mac, ip4)
+    def _interface(self, name: str, mac: bytes, bare_ip: bool = False) -> Interface:
+        made = self.generator.create_interface(name, mac, bare_ip)
         self.engine.interfaces.set_admin(made, True)
         return made
 
@@ -62,7 +62,7 @@ class Stand:
         """
         if self.packets:
             self.generator.delete(STREAM)
-        node = "ip4-input" if self.pg0.p2p else "ethernet-input"
+        node = first_node(self.pg0, packets[0])
         self.generator.add(Stream(STREAM, packets, self.pg0, node, limit, frame=frame))
         self.packets, self.frame = packets, frame
         self.enable(True)

@@ -9,7 +9,8 @@ from pyvpp.cli.registry import Output, command
 
 MTU_MIN, MTU_MAX = 68, 65535
 COUNTER_TABLES = (
-    "interface_rx", "interface_tx", "interface_drops", "interface_punts", "interface_ip4", "interface_rx_miss"
+    "interface_rx", "interface_tx", "interface_drops", "interface_punts", "interface_ip4", "interface_ip6",
+    "interface_rx_miss",
 )  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def interface_totals(engine: Any) -> list[Any]:
 
 def interface_counters(totals: list[Any], sw_if_index: int) -> dict[str, int]:
     """One interface's counters by VPP's names."""
-    rx, tx, drops, punts, ip4, rx_miss = (total[sw_if_index] for total in totals)
+    rx, tx, drops, punts, ip4, ip6, rx_miss = (total[sw_if_index] for total in totals)
     return {
         "rx packets": int(rx["packets"]),
         "rx bytes": int(rx["bytes"]),
@@ -119,6 +120,7 @@ def interface_counters(totals: list[Any], sw_if_index: int) -> dict[str, int]:
         "drops": int(drops),
         "punt": int(punts),
         "ip4": int(ip4),
+        "ip6": int(ip6),
         "rx-miss": int(rx_miss),
     }
 

@@ -219,7 +219,9 @@ class Lab:
         self.engine.events.fire("pod-added", self.pod, IPv4Address(POD_IP))
 
     def _add_generator(self) -> None:
-        self.pg = [self.generator.create_interface(f"pg{k}", PG_MAC if k != 1 else None, ip4=k == 1) for k in range(3)]
+        self.pg = [
+            self.generator.create_interface(f"pg{k}", PG_MAC if k != 1 else None, bare_ip=k == 1) for k in range(3)
+        ]
         for each in self.pg:
             self.engine.interfaces.set_admin(each, True)
         self._address(self.pg[0], PG_IP)

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from scapy.layers.inet import UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
 
 from pyvpp.cli.registry import CommandError
 from pyvpp.engine import Engine
@@ -179,6 +182,31 @@ def test_ranges(engine: Engine, generator: PacketGenerator) -> None:
     assert all(packet[42:46] == b"\xde\xad\xbe\xef" and packet[30:32] == b"\x0a\x01" for packet in packets)
 
 
+IP6 = "{ name six interface %s data { %sUDP: 2001:db8::1 -> 2001:db8::2 - 2001:db8::3 UDP: 7 -> 9 hex 0xabcd } }"
+
+
+def test_ip6_packets(engine: Engine, generator: PacketGenerator) -> None:
+    """As scapy makes them, checksum included."""
+    new(engine, IP6 % ("pg0", "IP6: 02:00:00:00:00:01 -> 02:00:00:00:00:02 "))
+    made = generator.streams["six"]
+    assert made.node == "ethernet-input"
+    expected = [
+        Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / IPv6(src="2001:db8::1", dst=f"2001:db8::{last}")
+        / UDP(sport=7, dport=9) / b"\xab\xcd"
+        for last in (2, 3)
+    ]  # fmt: skip
+    assert made.packets == [bytes(each) for each in expected]
+
+
+def test_a_bare_ip6_packet_goes_to_ip6_input(engine: Engine, generator: PacketGenerator) -> None:
+    assert create_interface(engine, "pg7 mode ip6") == "pg7"
+    new(engine, IP6 % ("pg7", "ttl 3 "))
+    six = generator.streams["six"]
+    assert (six.node, six.packets[0][0], six.packets[0][7]) == ("ip6-input", 0x60, 3)
+    new(engine, "{ name four interface pg7 data { UDP: 10.0.0.1 -> 10.0.0.2 } }")
+    assert generator.streams["four"].node == "ip4-input"
+
+
 def test_commands_run_a_stream_into_a_file(engine: Engine, tmp_path: Any) -> None:
     for name in ("pg0", "pg1"):
         assert create_interface(engine, name) == name
@@ -211,6 +239,8 @@ def test_commands_run_a_stream_into_a_file(engine: Engine, tmp_path: Any) -> Non
         ("{ name x interface pg0 data { hex 0 } }", "invalid hex data"),
         ("{ name x interface pg0 data { IP4: 1.2.3 } }", "expected ->"),
         ("{ name x interface pg0 data { UDP: 10.0.0.2 - 10.0.0.1 -> 10.0.0.1 } }", "range ends"),
+        ("{ name x interface pg0 data { UDP: 2001:db8::1 -> 10.0.0.1 } }", "expected an IP6 address"),
+        ("{ name x interface pg0 data { UDP: 10.0.0.1 -> 2001:db8::1 } }", "expected an IP4 address"),
         ("{ name x interface pg0 data { } }", "packets must have"),
         ("{ name x interface pg0 node nowhere data { hex 00 } }", "unknown node `nowhere'"),
     ],

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from pyvpp.trace_format import (
@@ -13,7 +14,9 @@ from pyvpp.trace_format import (
     format_ethernet_header,
     format_hex,
     format_icmp,
+    format_icmp6,
     format_ip4,
+    format_ip6,
     format_packet,
     format_tcp,
     format_udp,
@@ -127,6 +130,34 @@ def test_vxlan():
     assert format_vxlan(bytes.fromhex("0800000000006400")) == ["VXLAN: flags 0x08 vni 100"]
 
 
+def test_ip6():
+    datagram = IPv6(src="2001:db8::1", dst="2001:db8::2", tc=0x12, fl=0xABCDE, hlim=9) / UDP(sport=7, dport=9) / b"abcd"
+    expected = [
+        "UDP: 2001:db8::1 -> 2001:db8::2",
+        "  tos 0x12, flow label 0xabcde, hop limit 9, payload length 12",
+        "UDP: 7 -> 9",
+    ]
+    assert format_ip6(bytes(datagram))[:3] == expected
+    assert format_packet(bytes(datagram), ethernet=False)[:3] == expected
+    assert format_ethernet(bytes(Ether() / datagram))[1:4] == expected
+    assert format_ip6(bytes(IPv6(nh=59))) == [
+        "unknown 59: ::1 -> ::1",
+        "  tos 0x00, flow label 0x0, hop limit 64, payload length 0",
+    ]
+    assert format_ip6(bytes(39)) == ["ip6 header truncated, 39 bytes"]
+    assert format_ip6(bytes(40)) == ["not IP6: version 0"]
+
+
+def test_icmp6_shows_what_an_error_is_about():
+    ping = IPv6(src="2001:db8::1", dst="2001:db8::2") / ICMPv6EchoRequest(cksum=0x1234)
+    assert format_ip6(bytes(ping))[2:] == ["ICMP echo_request checksum 0x1234"]
+    error = format_icmp6(bytes(ICMPv6DestUnreach(code=1, cksum=5)) + bytes(ping))
+    assert error == [
+        "ICMP destination_unreachable code 1 checksum 0x0005",
+        *("  " + line for line in format_ip6(bytes(ping))),
+    ]
+
+
 def test_hex():
     data = bytes.fromhex(
         "46bd756252cd02fe3584d0a808004500007000000000ff01a5880a0101010a01"
@@ -142,7 +173,9 @@ FORMATTERS = [
     format_ethernet_header,
     format_ethernet,
     format_ip4,
+    format_ip6,
     format_icmp,
+    format_icmp6,
     format_udp,
     format_tcp,
     format_vxlan,
@@ -154,7 +187,7 @@ FORMATTERS = [
 @given(
     st.sampled_from(FORMATTERS),
     st.binary(max_size=80),
-    st.sampled_from([b"", b"\x45\0", bytes(12) + b"\x81\0", bytes(12) + b"\x08\0\x45\0"]),
+    st.sampled_from([b"", b"\x45\0", bytes(12) + b"\x81\0", bytes(12) + b"\x08\0\x45\0", b"\x60" + bytes(39)]),
 )
 def test_any_bytes_give_lines(formatter, data, start):
     assert all(isinstance(line, str) for line in formatter(start + data))
