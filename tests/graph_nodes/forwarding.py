@@ -3,7 +3,7 @@
 
 import struct
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from pyvpp_nodes.fib.tables import (
     FLOW_HASH_DEFAULT,
     IP4_FIB_NODES,
     IP4_FIB_ROOTS,
+    IP6_FIB_NODES,
+    IP6_FIB_ROOTS,
     LB_RECEIVE,
     LOAD_BALANCE,
     Kind,
@@ -71,6 +73,20 @@ def ip4(
     return with_checksum(header + options + payload)
 
 
+def ip6(
+    payload: bytes = b"",
+    source: str = "2001:db8:1::2",
+    destination: str = "2001:db8:2::2",
+    hops: int = 64,
+    protocol: int = 17,
+    traffic_class: int = 0,
+    flow_label: int = 0,
+) -> bytes:
+    first = 6 << 28 | traffic_class << 20 | flow_label
+    addresses = IPv6Address(source).packed + IPv6Address(destination).packed
+    return struct.pack("!IHBB", first, len(payload), protocol, hops) + addresses + payload
+
+
 def udp(payload: bytes = b"", source_port: int = 1234, destination_port: int = 2345) -> bytes:
     return struct.pack("!HHHH", source_port, destination_port, 8 + len(payload), 0) + payload
 
@@ -109,6 +125,32 @@ def ip4_packets(draw: st.DrawFn, ttls: Any = None, protocols: Any = None, fragme
     )
 
 
+ADDRESSES6 = st.sampled_from(
+    ["2001:db8:1::2", "2001:db8:2::2", "2001:db8:2:0:ffff::77", "fd00::1", "64:ff9b::c000:201"]
+)
+
+
+@st.composite
+def ip6_packets(draw: st.DrawFn, hops: Any = None) -> bytes:
+    """Well-formed packets of every kind, hop-by-hop options and fragments among them."""
+    protocol = draw(st.sampled_from([6, 17, 17, 58, 59, 0, 44]))
+    payload = draw(st.binary(min_size=24, max_size=80))
+    if protocol == 0:  # hop-by-hop options of 8 or 16 bytes, filled by a PadN
+        n = draw(st.sampled_from([0, 1]))
+        payload = bytes([draw(st.sampled_from([6, 17, 58])), n, 1, 4 + 8 * n]) + bytes(4 + 8 * n) + payload
+    elif protocol == 44:
+        payload = bytes([17, 0, 0, draw(st.sampled_from([1, 8]))]) + payload
+    return ip6(
+        payload,
+        source=draw(ADDRESSES6),
+        destination=draw(ADDRESSES6),
+        hops=draw(hops if hops is not None else st.one_of(st.sampled_from([1, 2, 255]), st.integers(1, 255))),
+        protocol=protocol,
+        traffic_class=draw(st.integers(0, 255)),
+        flow_label=draw(st.sampled_from([0, 0x12345, 0xFFFFF])),
+    )
+
+
 def frames(packets: Any) -> Any:
     return st.lists(packets, min_size=1, max_size=12)
 
@@ -136,16 +178,22 @@ def node_of(kind: Kind) -> int:
 
 
 class Fib:
-    """One table, looked up by brute force, with an adjacency and a load balance per route; load balance 0 drops."""
+    """One table, looked up by brute force, with an adjacency and a load balance per route; load balance 0 drops.
 
-    def __init__(self) -> None:
-        self._tables = [TableInstance(table, 1) for table in (IP4_FIB_ROOTS, IP4_FIB_NODES)]
+    Of IPv4 addresses, or of IPv6's with 128 `bits`.
+    """
+
+    def __init__(self, bits: int = 32) -> None:
+        self.bits = bits
+        declared = (IP4_FIB_ROOTS, IP4_FIB_NODES) if bits == 32 else (IP6_FIB_ROOTS, IP6_FIB_NODES)
+        self._tables = [TableInstance(table, 1) for table in declared]
+        self._names = [table.name for table in declared]
         self.trie = Trie(*self._tables)
         self.trie.add_table(0)
         self.load_balances = np.zeros(64, LOAD_BALANCE)
         self.buckets = np.zeros(64, BUCKET)
         self.adjacencies = np.zeros(64, ADJACENCY)
-        self.routes: list[tuple[IPv4Network, int]] = []
+        self.routes: list[tuple[IPv4Network | IPv6Network, int]] = []
         self._buckets, self._adjacencies, self._balances = 0, 1, 1
         self.load_balances["n_buckets"] = 1
         self.load_balances["next"] = node_of(Kind.DROP)
@@ -176,14 +224,15 @@ class Fib:
         return index
 
     def route(self, prefix: str, balance: int) -> None:
-        network = IPv4Network(prefix)
+        network = ip_network(prefix)
         self.routes.append((network, balance))
-        where = Prefixes.of(32, (int(network.network_address), network.prefixlen))
+        where = Prefixes.of(self.bits, (int(network.network_address), network.prefixlen))
         self.trie.set(0, where, np.array([balance], np.uint32))
 
     def lookup(self, packet_address: bytes) -> int:
         """Longest prefix match, the slow way."""
-        matching = [(n.prefixlen, i, b) for i, (n, b) in enumerate(self.routes) if IPv4Address(packet_address) in n]
+        wanted = ip_address(packet_address)
+        matching = [(n.prefixlen, i, b) for i, (n, b) in enumerate(self.routes) if wanted in n]
         return max(matching)[2] if matching else 0
 
     def to(self, prefix: str, kind: Kind, sw_if_index: int = 0, rewrite: bytes = b"", **fields: Any) -> int:
@@ -196,8 +245,7 @@ class Fib:
     @property
     def tables(self) -> dict[str, Any]:
         return {
-            "ip4_fib_roots": self._tables[0].array,
-            "ip4_fib_nodes": self._tables[1].array,
+            **{name: table.array for name, table in zip(self._names, self._tables, strict=True)},
             "load_balances": self.load_balances,
             "lb_buckets": self.buckets,
             "adjacencies": self.adjacencies,

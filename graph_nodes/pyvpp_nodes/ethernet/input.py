@@ -21,7 +21,7 @@ from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ethernet_header
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, be64, le16, u8
-from pyvpp_nodes.ethernet.header import ETHERNET_ARP, ETHERNET_IP4, HEADER_BYTES, is_vlan
+from pyvpp_nodes.ethernet.header import ETHERNET_ARP, ETHERNET_IP4, ETHERNET_IP6, HEADER_BYTES, is_vlan
 from pyvpp_nodes.integers import int64
 
 
@@ -30,6 +30,7 @@ class Next(IntEnum):
     IP4 = 1
     ARP = 2
     L2 = 3
+    IP6 = 4
 
 
 class Counter(NodeCounter):
@@ -43,18 +44,37 @@ class Counter(NodeCounter):
 
 NONE = -1
 IP4_AS_LOADED = ETHERNET_IP4 >> 8 | (ETHERNET_IP4 & 0xFF) << 8
-"""The type IPv4 as le16 loads it."""
+IP6_AS_LOADED = ETHERNET_IP6 >> 8 | (ETHERNET_IP6 & 0xFF) << 8
+"""The types IPv4 and IPv6 as le16 loads them."""
 
 
 @inline
-def is_plain_ip4(heap: U8, ethernet: int, length: int, interface: Record) -> bool:
-    """Nearly every frame, in one test: untagged IPv4 for this interface, which is up and routes."""
+def is_plain(heap: U8, ethernet: int, length: int, interface: Record, type_as_loaded: int) -> bool:
+    """Nearly every frame, in one test: untagged, of this type, for this interface, which is up and routes."""
     return bool(
         interface.flags & (ADMIN_UP | L2) == ADMIN_UP
         and length >= HEADER_BYTES
-        and le16(heap, ethernet + 12) == IP4_AS_LOADED
+        and le16(heap, ethernet + 12) == type_as_loaded
         and be64(heap, ethernet) >> uint64(16) == interface.mac
     )
+
+
+@inline
+def strip_header(m: Record, ethernet: int, length: int) -> None:
+    """Leaves the packet behind a header without tags."""
+    m.l2 = ethernet
+    m.cur = ethernet + HEADER_BYTES
+    m.len = length - HEADER_BYTES
+    m.flags = m.flags | L2_VALID
+
+
+@inline
+def next_of_type(ethertype: int) -> int:
+    if ethertype == ETHERNET_IP4:
+        return Next.IP4
+    if ethertype == ETHERNET_IP6:
+        return Next.IP6
+    return Next.ARP if ethertype == ETHERNET_ARP else Next.DROP
 
 
 @inline
@@ -67,7 +87,7 @@ def fault_of_type(ethertype: int, payload: int) -> int:
 
 @outline
 def look_closely(heap: U8, m: Record, ethernet: int, interface: Record, counters: U64, error_base: int) -> int:
-    """The next of a frame that is not plain IPv4."""
+    """The next of a frame that is not plain IPv4 or IPv6."""
     rare_case()
     flags, length = int64(interface.flags), int64(m.len)
     header = HEADER_BYTES
@@ -87,8 +107,8 @@ def look_closely(heap: U8, m: Record, ethernet: int, interface: Record, counters
         else:
             ethertype = be16(heap, ethernet + header + 2)
             header += 4
-    next_ = int64(Next.IP4 if ethertype == ETHERNET_IP4 else Next.ARP)
-    if fault == NONE and ethertype != ETHERNET_IP4 and ethertype != ETHERNET_ARP:
+    next_ = next_of_type(ethertype)
+    if fault == NONE and next_ == Next.DROP:
         fault = fault_of_type(ethertype, length - header)
     if fault != NONE:
         return set_error(m, counters, error_base, fault, int64(Next.DROP))
@@ -105,7 +125,13 @@ def format_trace(record: TraceRecord) -> list[str]:
 
 @node(
     name="ethernet-input",
-    next={Next.DROP: "error-drop", Next.IP4: "ip4-input", Next.ARP: "arp-input", Next.L2: "l2-xconnect"},
+    next={
+        Next.DROP: "error-drop",
+        Next.IP4: "ip4-input",
+        Next.ARP: "arp-input",
+        Next.L2: "l2-xconnect",
+        Next.IP6: "ip6-input",
+    },
     counters=Counter,
     trace=format_trace,
 )
@@ -118,13 +144,13 @@ def ethernet_input(
         interface = interfaces[m.rx]
         ethernet = int64(m.cur)
         length = int64(m.len)
-        if is_plain_ip4(heap, ethernet, length, interface):
+        if is_plain(heap, ethernet, length, interface, IP4_AS_LOADED):
             nexts[i] = Next.IP4
-            m.l2 = ethernet
-            m.cur = ethernet + HEADER_BYTES
-            m.len = length - HEADER_BYTES
-            m.flags = m.flags | L2_VALID
+            strip_header(m, ethernet, length)
         elif interface.flags & (ADMIN_UP | L2) == ADMIN_UP | L2 and length >= HEADER_BYTES:
             nexts[i] = Next.L2
+        elif is_plain(heap, ethernet, length, interface, IP6_AS_LOADED):
+            nexts[i] = Next.IP6
+            strip_header(m, ethernet, length)
         else:
             nexts[i] = look_closely(heap, m, ethernet, interface, counters, error_base)

@@ -316,7 +316,7 @@ class Fib:
     def _first_address_changed(self, sw_if_index: int, address: int) -> None:
         """What nodes use as source where nothing says more."""
         if self._first_address is not None:
-            self._first_address.array[sw_if_index] = address
+            self._first_address.array[sw_if_index] = address if self.family is IP4 else divmod(address, 1 << 64)
 
     def _connected_changed(self, sw_if_index: int) -> None:
         for callback in self.on_connected:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ip4-rewrite and ip4-midchain do alike: may the packet go on (TTL, MTU), where it goes when it may not, and the
-string in front of it when it may."""
+string in front of it when it may. ip6-rewrite takes from here what knows no IP header."""
 
 from enum import IntEnum
 
@@ -37,23 +37,30 @@ class Counter(NodeCounter):
 
 
 @inline
-def is_plain(heap: U8, m: Record, ip: int, adjacency: Record, rewrite_bytes: int) -> bool:
-    """Nearly every packet, in one test: from elsewhere, no GSO, it may go on, behind a header of this length."""
+def is_plain(heap: U8, m: Record, hops: int, adjacency: Record, rewrite_bytes: int) -> bool:
+    """Nearly every packet, in one test: from elsewhere, no GSO, it may go on, behind a header of this length.
+
+    `hops` is where its TTL or hop limit stands.
+    """
     return bool(
         m.gso_type == 0
         and m.flags & LOCALLY_ORIGINATED == 0
-        and u8(heap, ip + TTL) > 1
+        and u8(heap, hops) > 1
         and m.len <= adjacency.mtu
         and adjacency.rewrite_bytes == rewrite_bytes
     )
 
 
 @inline
-def largest_packet(heap: U8, m: Record, ip: int) -> int:
-    """Bytes of the packet, or of the largest segment it will become: all headers up to the payload, and gso_size."""
+def largest_packet(heap: U8, m: Record, ip: int, l4: int) -> int:
+    """Bytes of the packet, or of the largest segment it will become: all headers up to the payload, and gso_size.
+
+    `l4` is where the payload of IP begins; a partial checksum says better where TCP or UDP does.
+    """
     if m.gso_type == 0:
         return int64(m.len)
-    l4 = int64(m.csum_start) if m.flags & CSUM_PARTIAL else ip + header_bytes(heap, ip)
+    if m.flags & CSUM_PARTIAL:
+        l4 = int64(m.csum_start)
     kind = int64(m.gso_type) & ~GSO_ECN
     l4_bytes = (u8(heap, l4 + 12) >> 4) << 2 if kind in (GSO_TCP4, GSO_TCP6) else UDP_BYTES
     return l4 - ip + l4_bytes + int64(m.gso_size)
@@ -64,7 +71,7 @@ def verdict(heap: U8, m: Record, ip: int, mtu: int) -> int:
     """Nothing is changed before it is known that the packet leaves: errors and fragments see it as it came."""
     if m.flags & LOCALLY_ORIGINATED == 0 and u8(heap, ip + TTL) <= 1:
         return EXPIRED
-    if largest_packet(heap, m, ip) > mtu:
+    if largest_packet(heap, m, ip, ip + header_bytes(heap, ip)) > mtu:
         return TOO_BIG if be16(heap, ip + FRAGMENT) & DONT_FRAGMENT else FRAGMENT_IT
     return FORWARD
 

@@ -13,6 +13,7 @@ from pyvpp.node import node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, Records
+from pyvpp_nodes.fib.forwarding import take_bucket
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.flow_hash import ip4_flow_hash
 
@@ -36,15 +37,10 @@ def ip4_load_balance(
     for i, b in enumerate(frame):
         m = meta[b]
         balance = load_balances[m.adj]
-        buckets = int64(balance.n_buckets)
-        if buckets > 1:
+        if balance.n_buckets > 1:
             known = m.flags & FLOW_HASH
             flow = int64(m.flow_hash) >> 1 if known else ip4_flow_hash(heap, int64(m.cur), int64(balance.flow_hash))
-            bucket = lb_buckets[int64(balance.buckets) + (flow & (buckets - 1))]
-            m.flow_hash = flow
-            m.flags = m.flags | FLOW_HASH
-            m.adj = bucket.adj
-            nexts[i] = bucket.next
+            nexts[i] = take_bucket(m, balance, lb_buckets, flow)
         else:
             m.adj = balance.adj
             nexts[i] = balance.next

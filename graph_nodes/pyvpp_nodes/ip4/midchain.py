@@ -19,7 +19,7 @@ from pyvpp_nodes.fib.traced import format_rewritten
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.forward import FORWARD, LINK_LAYER_ROOM, Counter, is_plain, prepend, refuse, verdict
 from pyvpp_nodes.ip4.forward import Next as Refused
-from pyvpp_nodes.ip4.header import CHECKSUM, HEADER_BYTES, ID, SOURCE, TOTAL_LENGTH, decrement_ttl, patched
+from pyvpp_nodes.ip4.header import CHECKSUM, HEADER_BYTES, ID, SOURCE, TOTAL_LENGTH, TTL, decrement_ttl, patched
 
 OUTER_ROOM = HEADER_BYTES + LINK_LAYER_ROOM
 
@@ -117,7 +117,7 @@ def ip4_midchain(
         m = meta[b]
         ip = int64(m.cur)
         adjacency = adjacencies[m.adj]
-        if ip - OUTER_ROOM >= slot_start(b) and is_plain(heap, m, ip, adjacency, HEADER_BYTES):
+        if ip - OUTER_ROOM >= slot_start(b) and is_plain(heap, m, ip + TTL, adjacency, HEADER_BYTES):
             decrement_ttl(heap, ip)
             tx = adjacency.sw_if_index
             put_outer_header(heap, m, ip, adjacency)

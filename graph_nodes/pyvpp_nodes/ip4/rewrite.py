@@ -26,7 +26,7 @@ from pyvpp_nodes.ip4.forward import (
     refuse,
     verdict,
 )
-from pyvpp_nodes.ip4.header import decrement_ttl
+from pyvpp_nodes.ip4.header import TTL, decrement_ttl
 
 
 @outline
@@ -64,7 +64,7 @@ def ip4_rewrite(
         m = meta[b]
         ip = int64(m.cur)
         adjacency = adjacencies[m.adj]
-        if is_plain(heap, m, ip, adjacency, ETHERNET_BYTES):
+        if is_plain(heap, m, ip + TTL, adjacency, ETHERNET_BYTES):
             decrement_ttl(heap, ip)
             put_ethernet_rewrite(heap, m, ip, adjacency)
         else:

@@ -92,6 +92,8 @@ EXCEPTIONS = {
     "unresolved-next-hop": "ip4-arp", "to-us": "ip4-udp-lookup", "options": "ip4-options",
     "echo-requests": "ip4-icmp-echo-request", "arp-requests": "arp-reply", "fragments": "ip4-frag",
     "tunnel-ecmp": "ip4-load-balance", "loopback": "loopback-tx",
+    "hop-limit-expired": "ip6-icmp-error", "no-route-6": "ip6-drop", "null-route-6": "ip6-null",
+    "unresolved-on-link-6": "ip6-glean", "unresolved-next-hop-6": "ip6-discover-neighbor",
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import IP
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from pyvpp.buffers import L2_VALID
@@ -33,8 +34,9 @@ def reference(data: bytes, rx: int) -> tuple[Next, Counter | None, bytes]:
             return Next.DROP, Counter.UNKNOWN_VLAN, data
         at += 4
     ethertype, payload = int.from_bytes(data[at : at + 2], "big"), data[at + 2 :]
-    if ethertype in (0x0800, 0x0806):
-        return (Next.IP4 if ethertype == 0x0800 else Next.ARP), None, payload
+    known = {0x0800: Next.IP4, 0x0806: Next.ARP, 0x86DD: Next.IP6}
+    if ethertype in known:
+        return known[ethertype], None, payload
     if ethertype < 0x600 and ethertype > len(payload):
         return Next.DROP, Counter.BAD_LLC_LENGTH, data
     return Next.DROP, Counter.UNKNOWN_TYPE, data
@@ -70,11 +72,15 @@ def run_one(data: bytes, rx: int = 1):
 
 
 def test_scapy_frames():
-    ip, arp = IP(dst="10.0.0.1"), ARP(pdst="10.0.0.1")
+    ip, ip6, arp = IP(dst="10.0.0.1"), IPv6(dst="2001:db8::1"), ARP(pdst="10.0.0.1")
     for frame, next_ in (
         (Ether(dst=MACS[1]) / ip, Next.IP4),
         (Ether(dst=MACS[1]) / Dot1Q(vlan=0, prio=5) / ip, Next.IP4),
         (Ether(dst="ff:ff:ff:ff:ff:ff") / arp, Next.ARP),
+        (Ether(dst=MACS[1]) / ip6, Next.IP6),
+        (Ether(dst=MACS[1]) / Dot1Q(vlan=0, prio=5) / ip6, Next.IP6),
+        (Ether(dst="33:33:00:00:00:01") / ip6, Next.IP6),
+        (Ether(dst=MACS[2]) / ip6, Next.DROP),
         (Ether(dst=MACS[2]) / ip, Next.DROP),
         (Ether(dst=MACS[1]) / Dot1Q(vlan=7) / ip, Next.DROP),
     ):

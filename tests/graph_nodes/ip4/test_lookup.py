@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 
 from pyvpp.buffers import FLOW_HASH
 from pyvpp.testing import Packet, run_kernel
+from pyvpp_nodes.fib.forwarding import CACHED_WORDS
 from pyvpp_nodes.fib.tables import LB_RECEIVE, Kind
 from pyvpp_nodes.fib.trie.lookup import ROOT_BITS
-from pyvpp_nodes.ip4.lookup import CACHED_WORDS, ip4_lookup
+from pyvpp_nodes.ip4.lookup import ip4_lookup
 from tests.graph_nodes.forwarding import Fib, frames, interface_table, ip4, node_of, udp
 from tests.graph_nodes.ip4.test_flow_hash import flow
 
