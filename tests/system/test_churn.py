@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.system.conftest import Namespace, Sandbox
-from tests.system.process import Pyvpp, ping, running
+from tests.system.process import Pyvpp, eventually, ping, running
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +29,11 @@ def held(pyvpp: Pyvpp, *namespaces: Namespace) -> dict[str, Any]:
         "nodes": len(pyvpp.data("show runtime verbose")[0]["nodes"]),
         "buffers": [pool["used"] for pool in pyvpp.data("show buffers")],
     }
+
+
+def not_more(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    """As before; a connection of `pyvppctl` that was being closed then may have had one descriptor more."""
+    return {**now, "descriptors": 0} == {**before, "descriptors": 0} and now["descriptors"] <= before["descriptors"]
 
 
 def come_and_go(pyvpp: Pyvpp, node: Namespace, pod: Namespace, number: int) -> None:
@@ -60,4 +65,4 @@ def test_devices_come_and_go(make_sandbox: Callable[[], Sandbox]) -> None:
         before = held(pyvpp, node, pod)
         for number in range(1, CYCLES):
             come_and_go(pyvpp, node, pod, number)
-        assert held(pyvpp, node, pod) == before
+        eventually(lambda: not_more(held(pyvpp, node, pod), before), "all that was held is given back")
