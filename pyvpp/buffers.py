@@ -15,7 +15,7 @@ import numpy as np
 from numba import uint32
 
 from pyvpp.jit import inline
-from pyvpp.tables import record_dtype
+from pyvpp.tables import own_lines, record_dtype
 from pyvpp.typing import U8, U32, Records
 
 log = logging.getLogger(__name__)
@@ -214,7 +214,11 @@ class Heap:
 
 
 class Buffers:
-    """Heap, metadata and the workers' pools: `small` small buffers in all, shared out evenly."""
+    """Heap, metadata and the workers' pools: `small` small buffers in all, shared out evenly.
+
+    A worker's are neighbors: the processor fetches the line after the one it was asked for, which must not be one
+    that another worker writes. They stay its own, since whoever ends a packet for it gives the buffer back to it.
+    """
 
     def __init__(self, small: int = 16384, workers: int = 1, hugepages: str = "auto", heap: Any = None) -> None:
         self.heap = heap or Heap(small, hugepages)
@@ -223,11 +227,12 @@ class Buffers:
         room = np.zeros((total + 1) * 64, np.uint8)
         self.meta: Records = room[-room.ctypes.data % 64 :][: total * 64].view(BUFFER)
         self.pools: list[U32] = []
-        for worker in range(workers):
-            pool = np.zeros(POOL_ENTRIES + small + LARGE_BUFFERS, np.uint32)
+        every_small = np.arange(total - 1, LARGE_BUFFERS - 1, -1, dtype=np.uint32)
+        every_large = np.arange(LARGE_BUFFERS - 1, NO_BUFFER, -1, dtype=np.uint32)
+        shares = zip(np.array_split(every_small, workers), np.array_split(every_large, workers), strict=True)
+        for mine, large in shares:
+            pool = own_lines(POOL_ENTRIES + small + LARGE_BUFFERS, np.uint32)
             pool[POOL_LARGE_START] = POOL_ENTRIES + small
-            mine = np.arange(total - 1 - worker, LARGE_BUFFERS - 1, -workers, dtype=np.uint32)
-            large = np.arange(LARGE_BUFFERS - 1 - worker, NO_BUFFER, -workers, dtype=np.uint32)
             pool[POOL_ENTRIES : POOL_ENTRIES + len(mine)] = mine
             pool[POOL_ENTRIES + small : POOL_ENTRIES + small + len(large)] = large
             pool[POOL_SMALL], pool[POOL_LARGE] = len(mine), len(large)

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from pyvpp import dispatch as d
-from pyvpp.buffers import HEADROOM, POOL_ENTRIES, POOL_SMALL, SMALL_ROOM, Buffers, slot_start
+from pyvpp.buffers import HEADROOM, LARGE_BUFFERS, POOL_ENTRIES, POOL_SMALL, SMALL_ROOM, Buffers, slot_start
+from pyvpp.clock import read_cycles
 from pyvpp.errors import OperatorError
 from pyvpp.events import Events
 from pyvpp.features import Features
@@ -70,7 +71,8 @@ class Engine:
         self.buffers = Buffers(buffers, workers, hugepages)
         self.main_event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.clock_rate = clock_rate()
-        self.workers = [Worker(k, self.buffers, self.main_event, self.clock_rate) for k in range(workers)]
+        began = read_cycles()
+        self.workers = [Worker(k, self.buffers, self.main_event, self.clock_rate, began=began) for k in range(workers)]
         self.graph = Graph(self, self.declarations.nodes, list(arcs))
         for instance in self.tables.values():
             instance.moved = self.graph.rebind
@@ -88,11 +90,11 @@ class Engine:
                 start(self)
 
     # ---- workers ----------------------------------------------------------------------------------------------------
-    def start(self) -> None:
-        """Starts the worker threads."""
+    def start(self, rounds: int = 0) -> None:
+        """Starts the worker threads, each for so many rounds of its loop or until stopped."""
         self._running = True
         for worker in self.workers:
-            worker.start()
+            worker.start(rounds)
 
     def stop(self) -> None:
         """Stops the worker threads; state stays."""
@@ -128,7 +130,7 @@ class Engine:
                     worker.control[d.PARK] = 1
                     worker.wake()
                 deadline = time.monotonic() + 5.0
-                while not all(int(worker.control[d.PARKED]) or not worker.thread for worker in self.workers):
+                while not all(int(worker.control[d.PARKED]) or not worker.running for worker in self.workers):
                     time.sleep(0)
                     if time.monotonic() > deadline:
                         raise RuntimeError("a worker did not reach the barrier within 5 s")
@@ -138,7 +140,7 @@ class Engine:
             if first:
                 for worker in self.workers:
                     worker.control[d.PARK] = 0
-                while any(int(worker.control[d.PARKED]) and worker.thread for worker in self.workers):
+                while any(int(worker.control[d.PARKED]) and worker.running for worker in self.workers):
                     time.sleep(0)
 
     def synchronize(self) -> None:
@@ -153,7 +155,7 @@ class Engine:
         for worker in self.workers:
             worker.ask(self._synchronized)
         deadline = time.monotonic() + 5.0
-        while any(worker.thread and int(worker.control[d.SYNC_SEEN]) < self._synchronized for worker in self.workers):
+        while any(int(worker.control[d.SYNC_SEEN]) < self._synchronized and worker.running for worker in self.workers):
             time.sleep(0)
             if time.monotonic() > deadline:
                 raise RuntimeError("a worker did not begin a new round within 5 s")
@@ -204,13 +206,12 @@ class Engine:
         return self.buffers.free + len(self._inject_buffers)
 
     def inject(self, data: bytes, node: str, *, tx: int = 0, rx: int = 0, adj: int = 0, flags: int = 0) -> bool:
-        """Sends a packet made here into a node. False when no buffer or no room is left.
+        """Sends a packet made here into a node, on the first worker. False when no buffer or no room is left.
 
         A buffer injected is replaced by a punted packet's or at the next `tick`.
         """
         worker = self.workers[0]
-        tail = int(worker.control[d.INJECT_TAIL])
-        if not self._inject_buffers or len(data) > SMALL_ROOM or tail - int(worker.control[d.INJECT_HEAD]) >= d.RING:
+        if not self._inject_buffers or len(data) > SMALL_ROOM or not self._room(worker):
             return False
         b = self._inject_buffers.pop()
         start = slot_start(b) + HEADROOM
@@ -219,11 +220,15 @@ class Engine:
         self.buffers.meta[b] = np.zeros((), self.buffers.meta.dtype)
         m["cur"], m["len"], m["l2"], m["l3"], m["l4"] = start, len(data), start, start, start
         m["tx"], m["rx"], m["adj"], m["flags"], m["ref"] = tx, rx, adj, flags, 1
-        self._push(b, self.graph.index_of(node))
+        self._push(worker, b, self.graph.index_of(node))
         return True
 
-    def _push(self, b: int, value: int) -> None:
-        worker = self.workers[0]
+    @staticmethod
+    def _room(worker: Worker) -> bool:
+        return int(worker.control[d.INJECT_TAIL]) - int(worker.control[d.INJECT_HEAD]) < d.RING
+
+    @staticmethod
+    def _push(worker: Worker, b: int, value: int) -> None:
         tail = int(worker.control[d.INJECT_TAIL])
         at = 2 * (tail & (d.RING - 1))
         worker.inject_ring[at], worker.inject_ring[at + 1] = b, value
@@ -231,10 +236,16 @@ class Engine:
         worker.wake()
 
     def drain_punts(self) -> int:
-        """Runs PYTHON nodes on the packets that wait for them; returns how many. Buffers go back, or to `inject`."""
+        """Runs PYTHON nodes on the packets that wait for them; returns how many.
+
+        A buffer goes back to the worker it came from, or, the first worker's, to `inject`. Of each worker as many are
+        taken as of the others; the rest, and what finds no room on the way back, waits for the next call.
+        """
         done = 0
         for worker in self.workers:
-            while done < PUNTS_AT_ONCE and int(worker.control[d.PUNT_HEAD]) < int(worker.control[d.PUNT_TAIL]):
+            for _ in range(max(1, PUNTS_AT_ONCE // len(self.workers))):
+                if not self._room(worker) or int(worker.control[d.PUNT_HEAD]) >= int(worker.control[d.PUNT_TAIL]):
+                    break
                 head = int(worker.control[d.PUNT_HEAD])
                 at = 2 * (head & (d.RING - 1))
                 b, index = int(worker.punt_ring[at]), int(worker.punt_ring[at + 1])
@@ -244,10 +255,11 @@ class Engine:
                 cur = int(m["cur"])
                 packet = PuntedPacket(self.buffers.heap.array[cur : cur + int(m["len"])].tobytes(), m)
                 self.buffers.meta["flags"][b] = 0
-                if len(self._inject_buffers) < 64 and b >= 512 and int(m["ref"]) <= 1:
+                mine = worker is self.workers[0] and b >= LARGE_BUFFERS and int(m["ref"]) <= 1
+                if mine and len(self._inject_buffers) < INJECT_BUFFERS:
                     self._inject_buffers.append(b)
                 else:
-                    self._push(b, FREE)
+                    self._push(worker, b, FREE)
                 try:
                     self.graph.by_index(index).node.kernel(self, packet)
                 except Exception:

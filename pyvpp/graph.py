@@ -11,7 +11,7 @@ from pyvpp import compile as compiling
 from pyvpp import dispatch as d
 from pyvpp.errors import OperatorError
 from pyvpp.node import FREE, HELD, TO_NODE, Kind, Node, NodeCounter
-from pyvpp.tables import TableInstance
+from pyvpp.tables import TableInstance, own_lines
 
 if TYPE_CHECKING:
     from pyvpp.engine import Engine
@@ -72,7 +72,10 @@ class Graph:
                 faults.append(f"node {node.name}: {len(node.next)} nexts, at most {d.MAX_SLOTS} are possible")
         if faults:
             raise GraphError("\n".join(faults))
-        self._runtime = [np.zeros((len(worker.rows), compiling.RUNTIME_WORDS), np.int64) for worker in engine.workers]
+        self._runtime = [
+            own_lines(len(worker.rows) * compiling.RUNTIME_WORDS, np.int64).reshape(-1, compiling.RUNTIME_WORDS)
+            for worker in engine.workers
+        ]
         permanent.sort(key=lambda node: (node.name != "error-drop", node.name))
         for index, node in enumerate(permanent):
             self._by_name[node.name] = self._nodes[index] = self._new(node.name, index, node, 0)
@@ -127,7 +130,7 @@ class Graph:
         if node.name not in self._error_bases:
             self._error_bases[node.name] = len(self._errors)
             self._errors += [(node.name, counter) for counter in node.counters]
-        counters = [np.zeros(max(1, len(node.counters)), np.uint64) for _ in self._engine.workers]
+        counters = [own_lines(max(1, len(node.counters)), np.uint64) for _ in self._engine.workers]
         return GraphNode(name, index, node, instance, [], self._error_bases[node.name], counters, self.entry(node))
 
     def _install(self, graph_node: GraphNode) -> None:

@@ -240,9 +240,3 @@ class Interfaces:
     def set_peer(self, interface: Interface, peer: Interface | None) -> None:
         """The partner of an uplink or of a cross-connect."""
         self.array["peer"][interface.sw_if_index] = peer.sw_if_index if peer else 0
-
-    def clear_counters(self, index: int | None = None) -> None:
-        """Zeroes one interface's counters, or all."""
-        for name in COUNTERS:
-            for array in self._engine.tables[name].arrays:
-                array[slice(None) if index is None else slice(index, index + 1)] = 0

@@ -35,6 +35,7 @@ class Stream:
     rate: float = 0.0
     """packets a second; 0: as many as possible"""
     frame: int = FRAME_SIZE
+    worker: int = 0
     size: tuple[int, str, int] = (64, "-", 64)
     """as the operator wrote it, for `show packet-generator`"""
 
@@ -56,13 +57,25 @@ class Capture:
         self._file.close()
 
 
+@dataclass
+class Sink:
+    """Who takes the packets sent out of an interface, and how many more; -1: all."""
+
+    take: Callable[[bytes], None]
+    left: int
+
+    def close(self) -> None:
+        if isinstance(self.take, Capture):
+            self.take.close()
+
+
 class PacketGenerator:
-    """The generator of an engine; `generator_of(engine)` finds it. Streams run on the first worker."""
+    """The generator of an engine; `generator_of(engine)` finds it. Each stream runs on one worker."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
         self.streams: dict[str, Stream] = {}
-        self._sinks: dict[int, Callable[[bytes], None]] = {}
+        self._sinks: dict[int, Sink] = {}
         engine.every_second(self.refresh)
         engine.events.on("interface-deleted", self._interface_deleted)
         engine.on_close.append(self._close)
@@ -94,6 +107,8 @@ class PacketGenerator:
             raise OperatorError(f"stream {stream.name}: no packet data given")
         if not 0 < stream.frame <= FRAME_SIZE:
             raise OperatorError(f"maxframe {stream.frame}: must be from 1 to {FRAME_SIZE}")
+        if not 0 <= stream.worker < len(self._engine.workers):
+            raise OperatorError(f"worker {stream.worker}: must be from 0 to {len(self._engine.workers) - 1}")
         if not all(0 < len(packet) <= LARGE_ROOM for packet in stream.packets):
             raise OperatorError(f"stream {stream.name}: packets must have from 1 to {LARGE_ROOM} bytes")
         self._rebuild([*self.streams.values(), stream])
@@ -120,14 +135,15 @@ class PacketGenerator:
         return bool(self._row(stream)["enabled"])
 
     def refresh(self) -> None:
-        """The worker asks pg-input as long as a stream is enabled, and may sleep again after the last one's limit."""
+        """A worker asks pg-input as long as a stream of its is enabled, and may sleep again after the last's limit."""
         index = self._engine.graph.index_of("pg-input")
-        worker = self._engine.workers[0]
-        wanted = 2 if any(self.enabled(stream) for stream in self.streams.values()) else 0
-        if int(worker.rows[index]["polled"]) != wanted:
-            worker.rows["polled"][index] = wanted
-            self._engine.set_inputs()
-            worker.wake()
+        busy = {stream.worker for stream in self.streams.values() if self.enabled(stream)}
+        for worker in self._engine.workers:
+            wanted = 2 if worker.index in busy else 0
+            if int(worker.rows[index]["polled"]) != wanted:
+                worker.rows["polled"][index] = wanted
+                self._engine.set_inputs()
+                worker.wake()
 
     def _stream(self, name: str) -> Stream:
         if name not in self.streams:
@@ -136,7 +152,7 @@ class PacketGenerator:
 
     def _row(self, stream: Stream) -> Any:
         position = list(self.streams).index(stream.name)
-        return self._engine.tables["pg_streams"].array[position]
+        return self._engine.tables["pg_streams"].worker(stream.worker)[position]
 
     def _rebuild(self, streams: list[Stream]) -> None:
         """Lays the streams' packets out anew; those that were there keep their counts."""
@@ -163,15 +179,16 @@ class PacketGenerator:
                     self._define(rows[at], stream)
                 rows["first"][at], rows["variations"][at] = first, len(stream.packets)
                 first += len(stream.packets)
-            for name, array in (
-                ("pg_streams", rows),
-                ("pg_metadata", metadata),
-                ("pg_packets", packets),
-                ("pg_data", data),
-            ):
+            for name, array in (("pg_metadata", metadata), ("pg_packets", packets), ("pg_data", data)):
                 tables[name].grow(len(array))
                 tables[name].array[: len(array)] = array
-            tables["pg_state"].array[STATE_STREAMS] = len(streams)
+            tables["pg_streams"].grow(len(rows))
+            for worker in self._engine.workers:
+                others = np.array([stream.worker != worker.index for stream in streams], bool)
+                mine = tables["pg_streams"].worker(worker.index)[: len(rows)]
+                mine[:] = rows
+                mine["enabled"][others] = 0
+                tables["pg_state"].worker(worker.index)[STATE_STREAMS] = len(streams)
         self.streams = {stream.name: stream for stream in streams}
         self.refresh()
 
@@ -187,8 +204,8 @@ class PacketGenerator:
         """Hands packets sent out of the interface to `sink` on the main thread: `count` of them, or all with 0."""
         _check(interface)
         self.stop_capture(interface)
-        self._sinks[interface.sw_if_index] = sink
-        self._engine.tables["pg_capture"].array[interface.sw_if_index] = count or -1
+        self._sinks[interface.sw_if_index] = Sink(sink, count or -1)
+        self._hand_over(interface, count or -1)
 
     def capture_file(self, interface: Interface, path: str, count: int = 0) -> None:
         """Writes them into a pcap file. Raises OSError."""
@@ -196,16 +213,23 @@ class PacketGenerator:
         self.capture(interface, Capture(path, RAW_IP if interface.p2p else pcap.ETHERNET), count)
 
     def stop_capture(self, interface: Interface) -> None:
-        self._engine.tables["pg_capture"].array[interface.sw_if_index] = 0
         sink = self._sinks.pop(interface.sw_if_index, None)
-        if isinstance(sink, Capture):
+        if sink:
+            self._hand_over(interface, 0)
             sink.close()
+
+    def _hand_over(self, interface: Interface, count: int) -> None:
+        """So many packets from every worker: the first of all are among them. Workers count down, so they stop."""
+        with self._engine.barrier():
+            for wanted in self._engine.tables["pg_capture"].arrays:
+                wanted[interface.sw_if_index] = count
 
     def captured(self, sw_if_index: int, data: bytes) -> None:
         """A packet from pg-capture."""
         sink = self._sinks.get(sw_if_index)
-        if sink:
-            sink(data)
+        if sink and sink.left:
+            sink.left -= sink.left > 0
+            sink.take(data)
 
     def _interface_deleted(self, interface: Interface, *_: Any) -> None:
         if interface.kind == "pg":
@@ -216,8 +240,7 @@ class PacketGenerator:
 
     def _close(self) -> None:
         for sink in self._sinks.values():
-            if isinstance(sink, Capture):
-                sink.close()
+            sink.close()
         self._sinks.clear()
 
 

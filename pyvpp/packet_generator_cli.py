@@ -222,16 +222,17 @@ def create_interface(engine: Any, args: Arguments) -> str:
 @command(
     "packet-generator new",
     help="packet-generator new { name NAME [limit N] [rate PPS] [size A-B|A+B] [node NODE] interface INTERFACE"
-    " [maxframe N] data { IP4: MAC -> MAC UDP: ADDRESS -> ADDRESS UDP: PORT -> PORT [length N] [ttl N]"
+    " [maxframe N] [worker N] data { IP4: MAC -> MAC UDP: ADDRESS -> ADDRESS UDP: PORT -> PORT [length N] [ttl N]"
     " [incrementing N] [hex 0xDIGITS] } }",
 )
 def new(engine: Any, args: Arguments) -> None:
     """Defines a stream, which waits for `packet-generator enable-stream`. Addresses and ports may be a range: `A - B`
     goes through it, `A + B` draws from it at random. The same for `size A-B` and `size A+B`. Without `rate` packets
-    are made as fast as possible, without `limit` for ever."""
+    are made as fast as possible, without `limit` for ever, by the first worker unless another is named."""
     inner = args.block()
     args.end()
     name, limit, rate, size, node, interface, frame, data = "", 0, 0.0, None, None, None, FRAME_SIZE, None
+    worker = 0
     while inner:
         if inner.accept("name"):
             name = inner.word("a name")
@@ -247,10 +248,12 @@ def new(engine: Any, args: Arguments) -> None:
             interface = inner.interface(engine)
         elif inner.accept("maxframe"):
             frame = inner.unsigned(min=1, max=FRAME_SIZE, what="packets")
+        elif inner.accept("worker"):
+            worker = inner.unsigned(what="a worker's number")
         elif inner.accept("data"):
             data = PacketData(inner.block())
         else:
-            raise inner.unknown("name", "limit", "rate", "size", "node", "interface", "maxframe", "data")
+            raise inner.unknown("name", "limit", "rate", "size", "node", "interface", "maxframe", "worker", "data")
     if not name:
         raise CommandError("name not specified")
     if interface is None:
@@ -260,7 +263,7 @@ def new(engine: Any, args: Arguments) -> None:
     packets = data.packets(size)
     shown = (size.low, size.sign, size.high) if size else (data.size, "-", data.size)
     node = node or first_node(interface, packets[0])
-    generator_of(engine).add(Stream(name, packets, interface, node, limit, rate, frame, shown))
+    generator_of(engine).add(Stream(name, packets, interface, node, limit, rate, frame, worker, shown))
 
 
 def _switch(engine: Any, args: Arguments, enabled: bool) -> None:
@@ -335,7 +338,7 @@ def show(engine: Any, args: Arguments) -> Output:
         lines.append(
             f"{stream.name:<16}{centered('Yes' if enabled else 'No', 12)}{centered(str(sent), 16)}"
             f"limit {stream.limit}, rate {_scientific(stream.rate)} pps, size {low}{sign}{high}, buffer-size 2048,"
-            " worker 0, "
+            f" worker {stream.worker}, "
         )
         rows.append(
             {
@@ -344,6 +347,7 @@ def show(engine: Any, args: Arguments) -> Output:
                 "count": sent,
                 "limit": stream.limit,
                 "rate": stream.rate,
+                "worker": stream.worker,
                 "size": f"{low}{sign}{high}",
                 "interface": stream.interface.name,
                 "node": stream.node,

@@ -54,11 +54,13 @@ class Capture:
     """A running capture."""
 
     kinds: int
+    limit: int
     path: Path
     interface: int
     memory: list[Any]
     began_ns: int
-    clock_ns: list[int]
+    clock_ns: int
+    """the workers' clock at that moment"""
 
 
 class PacketCapture:
@@ -70,7 +72,9 @@ class PacketCapture:
 
     @property
     def captured(self) -> int:
-        return sum(int(worker.control[d.CAPTURE_USED]) for worker in self._engine.workers)
+        """Packets so far. Each worker keeps the first `limit` of its own, among which are the first of all."""
+        found = sum(int(worker.control[d.CAPTURE_USED]) for worker in self._engine.workers)
+        return min(found, self.running.limit) if self.running else found
 
     def start(self, kinds: int, path: Path, limit: int, interface: int, max_bytes: int) -> None:
         """Begins a capture; `interface` 0 is any. Raises OperatorError when one runs or the file cannot be made."""
@@ -84,8 +88,7 @@ class PacketCapture:
             raise OperatorError(f"file {path}: {error.strerror}") from error
         workers = self._engine.workers
         memory = [np.zeros(limit, d.CAPTURE) for _ in workers]
-        clocks = [int(worker.context[d.CONTEXT_NOW]) for worker in workers]
-        self.running = Capture(kinds, path, interface, memory, time.time_ns(), clocks)
+        self.running = Capture(kinds, limit, path, interface, memory, time.time_ns(), workers[0].now)
         with self._engine.barrier():
             for worker, records in zip(workers, memory, strict=True):
                 worker.control[d.CAPTURE_ADDRESS] = records.ctypes.data
@@ -105,12 +108,12 @@ class PacketCapture:
                 worker.control[d.CAPTURE_KINDS] = 0
         self.running = None
         packets = []
-        for worker, records, clock in zip(self._engine.workers, capture.memory, capture.clock_ns, strict=True):
+        for worker, records in zip(self._engine.workers, capture.memory, strict=True):
             for record in records[: int(worker.control[d.CAPTURE_USED])]:
-                packets.append(self._packet(record, capture.began_ns + int(record["time"]) - clock))
+                packets.append(self._packet(record, capture.began_ns + int(record["time"]) - capture.clock_ns))
             worker.control[d.CAPTURE_USED] = 0
         try:
-            return write(capture.path, sorted(packets)), capture.path
+            return write(capture.path, sorted(packets)[: capture.limit]), capture.path
         except OSError as error:
             raise OperatorError(f"file {capture.path}: {error.strerror}") from error
 

@@ -65,6 +65,18 @@ LARGE = HUGE_PAGE // 2
 """Bytes from which a table gets pages of its own."""
 
 
+LINE_PAIR = 128
+"""Bytes: processors fetch cache lines in pairs, and two workers that write into one pair wait for each other."""
+
+
+def own_lines(n: int, dtype: Any) -> Any:
+    """Zeroed array of `n` items in cache lines of its own: what one worker writes and no other should have to fetch."""
+    size = n * np.dtype(dtype).itemsize
+    room = np.zeros(-(-size // LINE_PAIR) * LINE_PAIR + LINE_PAIR, np.uint8)
+    start = -room.ctypes.data % LINE_PAIR
+    return room[start : start + size].view(dtype)
+
+
 def interface_table(name: str, dtype: Any, *, per_worker: bool = False) -> Table:
     """Declares a table by sw_if_index."""
     return Table(name, dtype, INTERFACES_AT_FIRST, per_worker, by_interface=True)
@@ -98,8 +110,10 @@ class TableInstance:
         for the TLB.
         """
         size = n * self.dtype.itemsize
-        room, alignment = (_large_pages(size), HUGE_PAGE) if size >= LARGE else (np.zeros(size + 64, np.uint8), 64)
-        start = -room.ctypes.data % alignment
+        if size < LARGE:
+            return own_lines(n, self.dtype)
+        room = _large_pages(size)
+        start = -room.ctypes.data % HUGE_PAGE
         return room[start : start + size].view(self.dtype)
 
     @property

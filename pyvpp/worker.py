@@ -14,6 +14,7 @@ import numpy as np
 from pyvpp import dispatch as d
 from pyvpp.buffers import EMIT_PACKETS, Buffers
 from pyvpp.node import FRAME_SIZE, FREE
+from pyvpp.tables import own_lines
 from pyvpp.trace import TRACE, TRACE_RECORDS
 
 MAX_NODES = 8192
@@ -31,40 +32,52 @@ def clock_rate() -> float:
 
 
 class Worker:
-    """One worker's state: control words, node rows, rings. `run` is for the calling thread, `start` makes one."""
+    """One worker's state: control words, node rows, rings. `run` is for the calling thread, `start` makes one.
 
-    def __init__(self, index: int, buffers: Buffers, main_event: int, rate: float, max_nodes: int = MAX_NODES) -> None:
+    `rate` is the cycle counter's, in clocks a nanosecond; `began`, what it showed when the worker's clock began, is
+    the same for all workers of an engine, so that the times of their packets can be compared.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        buffers: Buffers,
+        main_event: int,
+        rate: float,
+        max_nodes: int = MAX_NODES,
+        began: int | None = None,
+    ) -> None:
         self.index = index
         self.buffers = buffers
         self.capacity = buffers.total + 1
-        self.control = np.zeros(d.CONTROL_WORDS, np.int64)
-        self.rows: Any = np.zeros(max_nodes, d.NODE_ROW)
+        self.control = own_lines(d.CONTROL_WORDS, np.int64)
+        self.rows: Any = own_lines(max_nodes, d.NODE_ROW)
         self.queues: dict[int, Any] = {}
-        self.inputs = np.zeros(max_nodes + 1, np.uint32)
-        self.pending = np.zeros(max_nodes, np.uint32)
-        self.scratch = np.zeros(FRAME_SIZE, np.uint32)
-        self.nexts = np.zeros(FRAME_SIZE, np.uint16)
-        self.before = np.zeros(FRAME_SIZE, np.int64)
-        self.emit = np.zeros(1 + 2 * EMIT_PACKETS, np.uint32)
-        self.trace: Any = np.zeros(TRACE_RECORDS, TRACE)
-        self.punt_ring = np.zeros(2 * d.RING, np.uint32)
-        self.inject_ring = np.zeros(2 * d.RING, np.uint32)
-        self.events = np.zeros(12 * d.EPOLL_EVENTS, np.uint8)
+        self.inputs = own_lines(max_nodes + 1, np.uint32)
+        self.pending = own_lines(max_nodes, np.uint32)
+        self.scratch = own_lines(FRAME_SIZE, np.uint32)
+        self.nexts = own_lines(FRAME_SIZE, np.uint16)
+        self.before = own_lines(FRAME_SIZE, np.int64)
+        self.emit = own_lines(1 + 2 * EMIT_PACKETS, np.uint32)
+        self.trace: Any = own_lines(TRACE_RECORDS, TRACE)
+        self.punt_ring = own_lines(2 * d.RING, np.uint32)
+        self.inject_ring = own_lines(2 * d.RING, np.uint32)
+        self.events = own_lines(12 * d.EPOLL_EVENTS, np.uint8)
         self.pool = buffers.pools[index]
         heap = buffers.heap
-        self.context = np.zeros(d.CONTEXT_WORDS, np.int64)
+        self.context = own_lines(d.CONTEXT_WORDS, np.int64)
         self.context[:10] = [
             heap.address, len(heap.array), buffers.meta.ctypes.data, len(buffers.meta),
             self.pool.ctypes.data, len(self.pool), self.emit.ctypes.data, len(self.emit), 0, index,
         ]  # fmt: skip
         self.context[d.CONTEXT_ONE] = 1
         self.control[d.NS_NUM] = int((1 << d.NS_SHIFT) / rate)
-        self.control[d.CLOCK_START] = self._cycles()
+        self.control[d.CLOCK_START] = self._cycles() if began is None else began
         self.control[d.SPIN_NS] = 50_000
         self.control[d.EPOLL_FD] = -1
         self.control[d.MAIN_EVENT_FD] = main_event
         self.control[d.N_NODES] = 0
-        self.slots = np.zeros(2, np.int64)
+        self.slots = own_lines(2, np.int64)
         self.epoll = select.epoll()
         self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.thread: threading.Thread | None = None
@@ -76,13 +89,24 @@ class Worker:
         return read_cycles()
 
     @property
+    def now(self) -> int:
+        """The worker's clock at this moment, ns; `context` has that of its last round."""
+        clocks = self._cycles() - int(self.control[d.CLOCK_START])
+        return (clocks * int(self.control[d.NS_NUM])) >> d.NS_SHIFT
+
+    @property
+    def running(self) -> bool:
+        """Whether its thread may be in the loop at this moment."""
+        return self.thread is not None and self.thread.is_alive()
+
+    @property
     def traced_records(self) -> int:
         return int(self.control[d.TRACE_USED])
 
     def queue(self, node: int) -> int:
         """The address of a node's queue, made when first asked for."""
         if node not in self.queues:
-            self.queues[node] = np.zeros(self.capacity, np.uint32)
+            self.queues[node] = own_lines(self.capacity, np.uint32)
         return int(self.queues[node].ctypes.data)
 
     def run(self, max_loops: int = 0) -> int:
@@ -111,15 +135,15 @@ class Worker:
             )
         )
 
-    def start(self) -> None:
-        """Starts the worker's thread; it sleeps in epoll when there is nothing to do."""
+    def start(self, rounds: int = 0) -> None:
+        """Starts the worker's thread, for so many rounds or until stopped. With nothing to do it sleeps in epoll."""
         self.control[d.STOP] = 1
         self.run()  # loads or compiles the loop here: a thread that still compiles would miss the first barrier
         self.control[d.STOP] = 0
         self.control[d.EPOLL_FD] = self.epoll.fileno()
         self.epoll.register(self.event, select.EPOLLIN | select.EPOLLET)
         self._set_data(self.event, d.WAKE)
-        self.thread = threading.Thread(target=self.run, name=f"vpp_wk_{self.index}", daemon=True)
+        self.thread = threading.Thread(target=self.run, args=(rounds,), name=f"vpp_wk_{self.index}", daemon=True)
         self.thread.start()
 
     def forget(self, nodes: Collection[int]) -> None:
@@ -142,13 +166,14 @@ class Worker:
             os.eventfd_write(self.event, 1)
 
     def stop(self) -> None:
-        """Ends the loop and waits for the thread."""
-        self.control[d.STOP] = 1
+        """Ends the loop and waits for the thread; then the loop can be run or started again."""
         if self.thread:
+            self.control[d.STOP] = 1
             self.wake()
             self.thread.join()
             self.thread = None
             self.epoll.unregister(self.event)
+            self.control[d.STOP], self.control[d.EPOLL_FD] = 0, -1
 
     def watch(self, fd: int, node: int) -> None:
         """Wakes up for this descriptor and asks this input node. Python's epoll has the fd as data, so set it anew."""

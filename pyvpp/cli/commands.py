@@ -99,9 +99,10 @@ def show_hardware_interfaces(engine: Any, args: Arguments) -> Output:
 def clear_interfaces(engine: Any, args: Arguments) -> None:
     """Set the counters of all interfaces to zero."""
     args.end()
-    for name in COUNTER_TABLES:
-        for array in engine.tables[name].arrays:
-            array[:] = 0
+    with engine.barrier():  # a worker that was adding meanwhile would bring the old ones back
+        for name in COUNTER_TABLES:
+            for array in engine.tables[name].arrays:
+                array[:] = 0
 
 
 def interface_totals(engine: Any) -> list[Any]:

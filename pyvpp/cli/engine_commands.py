@@ -220,7 +220,8 @@ def show_node(engine: Any, args: Arguments) -> Output:
     """A node's manual page, where its packets go and come from, and its counters."""
     node = _node(engine, args)
     args.end()
-    state = _runtime_of(engine.workers[0], node)["state"]
+    states = [_runtime_of(worker, node)["state"] for worker in engine.workers]
+    state = "polling" if "polling" in states else states[0]
     nexts = [{"slot": slot, "index": i, "node": engine.graph.name_of(i)} for slot, i in enumerate(node.nexts)]
     previous = [{"index": other.index, "node": other.name} for other in engine.graph if node.index in other.nexts]
     counters = _counters(node)

@@ -3,7 +3,8 @@
 
 A stream's packets were built when it was defined, one for each variation of its addresses, ports and size; here they
 are copied into buffers one after another and appear to arrive on the stream's interface. A stream makes as many as
-its rate allows by now, at most its vector size at a time, until its limit. Without a free buffer it waits.
+its rate allows by now, at most its vector size at a time, until its limit. Without a free buffer it waits. It runs
+on one worker.
 """
 
 import numpy as np
@@ -39,11 +40,11 @@ PG_STREAM = record_dtype(
 PG_PACKET = record_dtype([("start", np.int64), ("length", np.int64)])  # start: in pg_data, padded to whole LINEs
 STATE_STREAMS, STATE_CURSOR = 0, 1
 
-PG_STREAMS = Table("pg_streams", PG_STREAM, 16)
+PG_STREAMS = Table("pg_streams", PG_STREAM, 16, per_worker=True)  # all; enabled only where it belongs
 PG_METADATA = Table("pg_metadata", BUFFER, 16)  # by stream: what its packets' metadata begin with
 PG_PACKETS = Table("pg_packets", PG_PACKET, 16)
 PG_DATA = Table("pg_data", np.uint8, 4096)
-PG_STATE = Table("pg_state", np.int64, 2)
+PG_STATE = Table("pg_state", np.int64, 2, per_worker=True)
 
 
 class Counter(NodeCounter):

@@ -16,7 +16,7 @@ from pyvpp.node import FREE, NodeCounter, Severity, node
 from pyvpp.tables import interface_table
 from pyvpp.typing import I64, U16, U32, U64, Records
 
-PG_CAPTURE = interface_table("pg_capture", np.int64)  # packets that are still wanted, -1 for all
+PG_CAPTURE = interface_table("pg_capture", np.int64, per_worker=True)  # packets that are still wanted, -1 for all
 
 
 class Next(IntEnum):

@@ -12,6 +12,7 @@ from pyvpp.buffers import (
     LARGE_BUFFERS,
     LARGE_SLOT,
     NO_BUFFER,
+    POOL_SMALL,
     SMALL_SLOT,
     Buffers,
     emit_to,
@@ -43,7 +44,10 @@ def test_slots_lie_one_behind_the_other(heap):
 def test_workers_share_all_buffers_and_none_twice(heap, workers):
     buffers = Buffers(SMALL, workers, heap=heap)
     assert buffers.free == buffers.total == SMALL + LARGE_BUFFERS - 1
-    small = [b for pool in buffers.pools for b in iter(lambda p=pool: int(take_small(p)), NO_BUFFER)]
+    shares = [[int(take_small(pool)) for _ in range(int(pool[POOL_SMALL]))] for pool in buffers.pools]
+    assert all(share == list(range(share[0], share[0] + len(share))) for share in shares)  # neighbors
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    small = [b for share in shares for b in share]
     large = [b for pool in buffers.pools for b in iter(lambda p=pool: int(take_large(p)), NO_BUFFER)]
     assert sorted(large) == list(range(1, LARGE_BUFFERS))
     assert sorted(small) == list(range(LARGE_BUFFERS, LARGE_BUFFERS + SMALL))

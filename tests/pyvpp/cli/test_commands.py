@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands about interfaces, against a stand-in for the engine that has what they touch and no more."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,7 @@ class Engine:
             array[1] = (count, 100 * count)
         self.tables["interface_drops"].arrays[1][1] = 5
         self.tables["interface_rx_miss"].arrays[0][1] = 3
+        self.barrier = nullcontext
 
 
 @pytest.fixture
