@@ -72,7 +72,7 @@ KIND_INTERNAL, KIND_INPUT, KIND_PYTHON = 0, 1, 2
 STOP, PARK, PARKED, LOOPS, TRACE_ON, TRACE_USED, TRACE_PACKETS, EPOLL_FD, CLOCK_START, NS_NUM, SPIN_NS, \
     PUNT_HEAD, PUNT_TAIL, INJECT_HEAD, INJECT_TAIL, MAIN_EVENT_FD, BAD_NEXT, PUNT_LOST, MAX_LOOPS, SLEEPS, \
     DROP_NODE, N_NODES, CAPTURE_KINDS, CAPTURE_ADDRESS, CAPTURE_CAPACITY, CAPTURE_USED, CAPTURE_BYTES, \
-    CAPTURE_INTERFACE, SYNC_ASKED, SYNC_SEEN = range(30)  # fmt: skip
+    CAPTURE_INTERFACE, SYNC_ASKED, SYNC_SEEN, START_AT, ENDED_AT = range(32)  # fmt: skip
 CONTROL_WORDS = 64
 NS_SHIFT = 24
 RING = 4096
@@ -347,11 +347,15 @@ def run_worker(
 ) -> int:  # fmt: skip
     """Runs until control[STOP], or for control[MAX_LOOPS] rounds when that is not 0. Returns the rounds made.
 
+    It begins when the cycle counter has reached control[START_AT], so that several set out at the same moment, and
+    leaves what the counter showed at the end in control[ENDED_AT]: the GIL, for which they wait then, is no part of it.
     `inputs[0]` is how many inputs follow it. `pending` is a ring of node indices, its length a power of two. `events`
     is memory for EPOLL_EVENTS of Linux's packed epoll_event (12 bytes: events, data = input's node index or WAKE).
     """
     rounds = 0
     idle_since = 0
+    while cycles() < control[START_AT]:
+        pass
     while True:
         if fetch(control, STOP):
             break
@@ -498,4 +502,5 @@ def run_worker(
             )  # fmt: skip
             if data < control[N_NODES]:
                 rows[data].ready = 1
+    control[ENDED_AT] = cycles()
     return rounds

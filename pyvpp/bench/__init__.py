@@ -12,6 +12,7 @@ the scenario's model in plain Python.
     verify     output against the model
     sweep      curves over vector, packet and table sizes
     kernels    each kernel alone
+    workers    several workers at once beside one
     cost       what trace, capture, counters and features cost while they are on
     replay     a capture of the user's through a configuration of the user's
     machine    what it ran on, memory, time to the first packet

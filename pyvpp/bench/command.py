@@ -14,6 +14,8 @@ from pyvpp.errors import OperatorError
 from pyvpp.loader import load
 from pyvpp.node import FRAME_SIZE
 
+MAX_WORKERS = 64  # each needs buffers of its own
+
 
 def numbers(text: str) -> tuple[int, ...]:
     """`1,4,16`, as an argument. Raises ValueError."""
@@ -43,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     )
     what.add_argument("--nodes", action="store_true", help="each kernel alone")
     what.add_argument("--cost", action="store_true", help="what trace, capture, features and counters cost")
+    what.add_argument("--workers", type=int, metavar="N", help="N workers at once beside one, of ip4 or --scenario")
     what.add_argument("--pcap", type=Path, metavar="FILE", help="packets of a capture instead; they arrive on pg0")
     what.add_argument("--exec", dest="script", type=Path, metavar="FILE", help="with --pcap: commands that set it up")
     how = p.add_argument_group("how")
@@ -73,6 +76,8 @@ def checked(options: argparse.Namespace, p: argparse.ArgumentParser, scenarios: 
         p.error("--sizes: must be from 64 to 1500")
     if not options.seconds > 0:
         p.error("--seconds must be more than 0")
+    if options.workers is not None and not 2 <= options.workers <= MAX_WORKERS:
+        p.error(f"--workers {options.workers}: must be from 2 to {MAX_WORKERS}")
     if options.repeat < 1:
         p.error("--repeat must be at least 1")
     if options.hugepages not in ("auto", "off") and not options.hugepages.isdecimal():
@@ -109,7 +114,7 @@ def main(argv: list[str]) -> int:
     written(session.run, options)
     if before:
         compared(before, session.run, options)
-    measured = any(session.run.get(part) for part in ("scenarios", "curves", "kernels", "costs"))
+    measured = any(session.run.get(part) for part in ("scenarios", "curves", "kernels", "costs", "workers"))
     return 0 if measured and not session.run["errors"] else 1
 
 

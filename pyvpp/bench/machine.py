@@ -91,6 +91,11 @@ class Neighbours:
         }
 
 
+def free_processors(shares: dict[str, float]) -> float:
+    """How many of the processors we may use others left to us, on average."""
+    return round(max(len(os.sched_getaffinity(0)) - shares["others_busy"] - shares["stolen"], 0.0), 2)
+
+
 def warning(shares: dict[str, Any]) -> str:
     """A line for the reader when the machine was not ours alone; empty when it was."""
     others, stolen = shares.get("others_busy", 0.0), shares.get("stolen", 0.0)

@@ -185,6 +185,27 @@ def cost_table(costs: list[dict[str, Any]], scenario: str) -> Group:
     return below(made, caption)
 
 
+def worker_table(result: dict[str, Any]) -> Group:
+    """Several workers beside one of them."""
+    n = result["workers"]
+    made = table(f"{result['name']} on {n} workers", "", "Mpps", "median", "clocks/packet of each")
+    for who, key, each in (
+        ("one alone", "mpps_one", [result["clocks_per_packet_one"]]),
+        (f"{n} at once", "mpps", result["clocks_per_packet"]),
+    ):
+        made.add_row(who, f"{result[key]:.2f}", f"{result[key + '_median']:.2f}", ", ".join(map(clocks, each)))
+    made.add_section()
+    made.add_row("times one", f"{result['scaling']:.2f}", f"{result['mpps_median'] / result['mpps_one_median']:.2f}")
+    said = f"Best of {result['runs']} short runs of either kind, in turn. {result['packets']:,} packets in and out, "
+    said += "none lost; output verified on every worker."
+    if result["free_processors"] < n:
+        said += (
+            f" Fewer than {n} processors were free ({result['free_processors']:.1f} on average): the workers had to "
+            "share them with others, so this says less than they can do."
+        )
+    return below(made, said)
+
+
 def fate_lines(result: dict[str, Any]) -> str:
     """Where the packets of a capture went."""
     fate = result["fate"]

@@ -16,6 +16,7 @@ from pyvpp.bench.path import run_scenario, vpp_of
 from pyvpp.bench.replay import replay
 from pyvpp.bench.scenario import Scenario, Traffic, scenarios_among
 from pyvpp.bench.start import measure_start
+from pyvpp.bench.workers import measure_workers
 from pyvpp.errors import OperatorError
 from pyvpp.loader import Declarations
 from pyvpp.main import warm_up
@@ -49,7 +50,7 @@ class Session:
             self.replay()
         else:
             if options.html or not (
-                options.vectors or options.sizes or options.routes or options.nodes or options.cost
+                options.vectors or options.sizes or options.routes or options.nodes or options.cost or options.workers
             ):
                 self.measure_scenarios(options.scenario or list(self.scenarios))
             self.measure_curves()
@@ -57,6 +58,9 @@ class Session:
                 self.measure_nodes()
             if options.cost:
                 self.attempt(self.base, self.measure_costs)
+            if options.workers:
+                for name in options.scenario or [BASE]:
+                    self.attempt(name, self.measure_workers)
         self.run["machine"].update(neighbours.shares())
         self.show(report.load_line(self.run["machine"]))
 
@@ -167,6 +171,13 @@ class Session:
         self.run["kernels"] = [figures.as_json() for figures in found]
         self.run["kernels_unreached"] = [] if options.scenario else kernels.unreached(self.declarations, found)
         self.show(report.kernel_table(self.run["kernels"], self.run["kernels_unreached"]))
+
+    def measure_workers(self, scenario: Scenario) -> None:
+        options = self.options
+        self.told(f"{scenario.name}, {options.workers} workers")
+        result = measure_workers(scenario, options.workers, options.seconds, options.vector, options.hugepages)
+        self.run.setdefault("workers", []).append(result)
+        self.show(report.worker_table(result))
 
     def measure_costs(self, scenario: Scenario) -> None:
         self.told(f"{scenario.name}, what costs something")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from pyvpp.bench.errors import AbsentError
 from pyvpp.bench.scenario import IN_MAC, OUT_MAC, Traffic
+from pyvpp.buffers import POOL_LARGE, POOL_SMALL
 from pyvpp.cli.assembly import command_tree
 from pyvpp.engine import Engine
 from pyvpp.errors import OperatorError
@@ -19,7 +20,7 @@ STREAM = "bench"
 
 
 class Stand:
-    """Owns the engine; no thread runs, the caller drives the first worker's loop."""
+    """Owns the engine; no thread runs, the caller drives the loop of its one worker, or of as many as it asked for."""
 
     def __init__(
         self,
@@ -28,8 +29,9 @@ class Stand:
         hugepages: str = "auto",
         mac: bytes = IN_MAC,
         bare_ip: bool = False,
+        workers: int = 1,
     ) -> None:
-        self.engine = Engine(declarations or load(), hugepages=hugepages)
+        self.engine = Engine(declarations or load(), workers=workers, hugepages=hugepages)
         self.generator = generator_of(self.engine)
         self.pg0 = self._interface("pg0", mac, bare_ip)
         self.pg1 = self._interface("pg1", OUT_MAC)
@@ -56,36 +58,43 @@ class Stand:
         return asyncio.run(tree.execute_script(self.engine, script, name))
 
     def generate(self, packets: Sequence[bytes], frame: int = FRAME_SIZE, limit: int = 0) -> None:
-        """From now on these packets arrive on pg0 over and over, `frame` of them a round of the loop.
+        """From now on these packets arrive on pg0 over and over, `frame` of them a round of each worker's loop.
 
         With a limit, so many and no more, until enabled again.
         """
-        if self.packets:
-            self.generator.delete(STREAM)
+        for name in list(self.generator.streams):
+            self.generator.delete(name)
         node = first_node(self.pg0, packets[0])
-        self.generator.add(Stream(STREAM, packets, self.pg0, node, limit, frame=frame))
+        for k in range(len(self.engine.workers)):
+            name = f"{STREAM}{k or ''}"
+            self.generator.add(Stream(name, packets, self.pg0, node, limit, frame=frame, worker=k))
         self.packets, self.frame = packets, frame
         self.enable(True)
 
     def enable(self, on: bool) -> None:
-        self.generator.set_enabled(STREAM, on)
+        self.generator.set_enabled(None, on)
 
     def settle(self) -> None:
         """Nothing arrives any more; what is under way, or waits for Python, ends."""
         self.enable(False)
-        self.engine.run(1)
+        self.run_all()
         while self.engine.drain_punts():
-            self.engine.run(1)
-        self.engine.run(1)
+            self.run_all()
+        self.run_all()
 
-    def catch(self, packets: int) -> tuple[list[bytes], list[bytes]]:
-        """Lets about so many packets arrive: those that did, and what left pg1 meanwhile."""
-        at = int(self.engine.tables["pg_streams"].array["position"][0])
+    def run_all(self) -> None:
+        """A round of each worker, one after another."""
+        for worker in self.engine.workers:
+            worker.run(1)
+
+    def catch(self, packets: int, worker: int = 0) -> tuple[list[bytes], list[bytes]]:
+        """Lets about so many packets arrive on a worker: those that did, and what left pg1 meanwhile."""
+        at = int(self.engine.tables["pg_streams"].worker(worker)["position"][worker])
         left: list[bytes] = []
         before = self.generated
         self.generator.capture(self.pg1, left.append)
         for _ in range(-(-packets // self.frame)):
-            self.engine.run(1)
+            self.engine.workers[worker].run(1)
             while self.engine.drain_punts():
                 pass
         self.generator.stop_capture(self.pg1)
@@ -95,14 +104,29 @@ class Stand:
     @property
     def generated(self) -> int:
         """Packets that arrived so far."""
-        return int(self.engine.workers[0].rows["vectors"][self.engine.graph.index_of("pg-input")])
+        return sum(self.generated_by(worker.index) for worker in self.engine.workers)
 
     @property
     def sent(self) -> int:
         """Packets that left pg1 so far."""
+        return sum(self.sent_by(worker.index) for worker in self.engine.workers)
+
+    def generated_by(self, worker: int) -> int:
+        """Packets that arrived on a worker so far."""
+        return int(self.engine.workers[worker].rows["vectors"][self.engine.graph.index_of("pg-input")])
+
+    def sent_by(self, worker: int) -> int:
+        """Packets that left pg1 from a worker so far."""
         node = self.engine.graph.find("pg1-tx")
         assert node
-        return int(node.counts()[0])
+        return int(node.counters[worker][0])
+
+    @property
+    def free_buffers(self) -> list[int]:
+        """By worker; what the engine keeps for packets of its own is the first one's."""
+        free = [int(pool[POOL_SMALL]) + int(pool[POOL_LARGE]) for pool in self.engine.buffers.pools]
+        free[0] += self.engine.free_buffers - self.engine.buffers.free
+        return free
 
     def counts(self) -> dict[str, int]:
         """The nodes' own counters that are not 0, for the reader of an error."""
@@ -115,13 +139,15 @@ class Stand:
 
 
 @contextmanager
-def stand_for(traffic: Traffic, hugepages: str = "auto", declarations: Declarations | None = None) -> Iterator[Stand]:
+def stand_for(
+    traffic: Traffic, hugepages: str = "auto", declarations: Declarations | None = None, workers: int = 1
+) -> Iterator[Stand]:
     """The stand of a scenario, without packets yet. Raises AbsentError when a node or a command it needs is missing."""
     declarations = declarations or load()
     missing = [name for name in traffic.needs if name not in declarations.nodes]
     if missing:
         raise AbsentError(f"needs {', '.join(missing)}, which no package declares")
-    stand = Stand(declarations, hugepages=hugepages)
+    stand = Stand(declarations, hugepages=hugepages, workers=workers)
     try:
         try:
             stand.execute("\n".join(traffic.setup), traffic.name)

@@ -12,12 +12,12 @@ def masked(packet: bytes, at: tuple[int, ...]) -> bytes:
     return bytes(0 if i in at else byte for i, byte in enumerate(packet)) if at else packet
 
 
-def verify(stand: Stand, scenario: Scenario, sample: int = SAMPLE) -> None:
-    """Takes the packets that happen to arrive next. Raises BenchError when one is lost or differs from the model.
+def verify(stand: Stand, scenario: Scenario, sample: int = SAMPLE, worker: int = 0) -> None:
+    """Takes the packets that happen to arrive next on a worker. Raises BenchError when one is lost or not the model's.
 
     Their order is not compared: packets of one frame may take different paths.
     """
-    arrived, left = stand.catch(sample)
+    arrived, left = stand.catch(sample, worker)
     expected = sorted(masked(scenario.expect(stand.engine, packet), scenario.masked) for packet in arrived)
     found = sorted(masked(packet, scenario.masked) for packet in left)
     if len(found) != len(expected):

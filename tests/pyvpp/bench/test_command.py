@@ -115,6 +115,16 @@ def test_curves_alone_run_no_scenario(quick: None, tmp_path: Path, capsys: Any):
 
 
 @pytest.mark.slow
+def test_workers_alone_run_no_scenario(quick: None, tmp_path: Path, capsys: Any):
+    file = tmp_path / "run.json"
+    assert pyvpp(["bench", *SHORT, "--workers", "2", "--scenario", "l2-xconnect", "--json", str(file)]) == 0
+    run = written(file)
+    assert run["schema"] == 1 and run["scenarios"] == []
+    assert [(each["name"], each["workers"]) for each in run["workers"]] == [("l2-xconnect", 2)]
+    assert "l2-xconnect on 2 workers" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_beside_an_earlier_run_its_scenarios_are_run_again(quick: None, tmp_path: Path, capsys: Any):
     file = tmp_path / "before.json"
     file.write_text(json.dumps(a_run(a_scenario("l2-xconnect", 1e6), a_scenario("of another version", 50.0))))
@@ -152,6 +162,8 @@ def test_the_scenarios_are_listed(capsys: Any):
         (["--sizes", "60,64"], "from 64 to 1500"),
         (["--sizes", "64,1501"], "from 64 to 1500"),
         (["--seconds", "0"], "--seconds must be more than 0"),
+        (["--workers", "1"], "--workers 1: must be from 2 to 64"),
+        (["--workers", "65"], "must be from 2 to 64"),
         (["--repeat", "0"], "--repeat must be at least 1"),
         (["--hugepages", "some"], "auto, off or a number"),
         (["--exec", "x"], "--exec goes with --pcap"),
