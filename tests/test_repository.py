@@ -3,12 +3,16 @@
 
 import ast
 import importlib.metadata
+import inspect
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyvpp
+from pyvpp.jit import plain
+from pyvpp.loader import load
+from pyvpp.node import Kind
 
 ROOT = Path(__file__).resolve().parent.parent
 NODES = ROOT / "graph_nodes" / "pyvpp_nodes"
@@ -73,6 +77,45 @@ def test_a_node_file_opens_with_the_node_name():
 def test_node_names_are_unique():
     names = [name for found in node_files().values() for name in found]
     assert sorted(names) == sorted(set(names))
+
+
+OWNED = {"af_packet_rings"}
+"""Tables that workers share and kernels write: a ring is read by one worker and filled under its lock."""
+
+
+def written_names(kernel: ast.AST) -> set[str]:
+    """Names of the arrays a function stores into, also by way of a local name for one of their records."""
+    records: dict[str, str] = {}
+    targets: list[ast.expr] = []
+    for each in ast.walk(kernel):
+        if isinstance(each, ast.Assign):
+            targets += each.targets
+            if isinstance(each.value, ast.Subscript) and isinstance(each.value.value, ast.Name):
+                records |= {target.id: each.value.value.id for target in each.targets if isinstance(target, ast.Name)}
+        elif isinstance(each, ast.AugAssign):
+            targets.append(each.target)
+    found = set()
+    for target in targets:
+        inner: ast.expr = target
+        while isinstance(inner, ast.Subscript | ast.Attribute):
+            inner = inner.value
+        if inner is not target and isinstance(inner, ast.Name):
+            found.add(records.get(inner.id, inner.id))
+    return found
+
+
+def test_kernels_write_no_table_that_workers_share():
+    """Another worker may run the same kernel at this moment; what a function it calls writes is not seen here."""
+    declared = load()
+    shared = {table.name for table in declared.tables.values() if not table.per_worker}
+    shared |= {arc.table.name for arc in declared.arcs.values()}
+    wrong = [
+        f"{each.name} writes {table}"
+        for each in declared.nodes.values()
+        if each.kind is not Kind.PYTHON
+        for table in written_names(ast.parse(inspect.getsource(plain(each.kernel)))) & shared - OWNED
+    ]
+    assert not wrong
 
 
 def test_every_source_names_its_licence():
