@@ -35,7 +35,7 @@ TREE_NODE = record_dtype(
         ("children", np.uint64),
         ("stale", np.uint64),  # slots to be looked at by `spread` and `build`
         ("cells", np.uint32),  # position in `cells`
-        ("block", np.uint32),  # position in `nodes`; 0: none of its own. Of a topmost node: its table's first root
+        ("block", np.uint32),  # position in `nodes`, 0: none of its own; of a topmost node: its table's first root
         ("inherited", np.uint32),
         ("parent", np.uint32),  # 0: topmost
         ("next", np.uint32),  # in the list of marked nodes of a level, or of free ones
@@ -43,6 +43,7 @@ TREE_NODE = record_dtype(
         ("level", np.uint8),
         ("marked", np.uint8),
         ("alive", np.uint8),
+        ("skips", np.uint8),  # is its block a skip?
     ]
 )
 

@@ -31,7 +31,8 @@ from pyvpp_nodes.fib.trie.arrays import (
     take,
     winner,
 )
-from pyvpp_nodes.fib.trie.lookup import CHILD, HEAD, ROOT_BITS, SLOTS, STRIDE
+from pyvpp_nodes.fib.trie.lookup import CHILD, HEAD, POSITION, ROOT_BITS, SKIP, SLOTS, STRIDE
+from pyvpp_nodes.fib.trie.skip import SKIP_WORDS, entry_for, make_skip, skipped_at
 from pyvpp_nodes.integers import int64
 
 # -- spread: inherited values
@@ -68,9 +69,9 @@ def block_size(runs: int) -> int:
 
 
 @inline
-def retire(t: Arrays, block: int) -> None:
+def retire(t: Arrays, block: int, skips: int) -> None:
     if block:
-        t.retired[t.registers[RETIRED]] = uint32(block)
+        t.retired[t.registers[RETIRED]] = uint32(block | SKIP if skips else block)
         t.registers[RETIRED] += 1
 
 
@@ -109,7 +110,7 @@ def fill_scratch(t: Arrays, n: int) -> None:
             entries[slot] = t.cells[at]
             at += 1
         if (node.children >> uint64(slot)) & uint64(1):
-            entries[slot] = uint32(int64(t.tree[t.cells[below_here]].block) | CHILD)
+            entries[slot] = uint32(entry_for(t, int64(t.cells[below_here])))
             below_here += 1
 
 
@@ -161,26 +162,44 @@ def first_root(t: Arrays, n: int) -> int:
 def replace_block(t: Arrays, n: int) -> bool:
     """A node below the roots gets a new block. False when there is no room."""
     node = t.tree[n]
-    fill_scratch(t, n)
-    bitmap, first = runs_in(t.scratch), int64(t.scratch[0])
-    uniform = is_uniform(int64(node.level), bitmap, first)
-    block = uniform_block(t, first) if uniform else make_block(t, bitmap)
+    skipped, uniform = skipped_at(t, n), False
+    if skipped > 0:
+        block = make_skip(t, n, skipped)
+    elif skipped < 0:
+        block = 0
+    else:
+        fill_scratch(t, n)
+        bitmap, first = runs_in(t.scratch), int64(t.scratch[0])
+        uniform = is_uniform(int64(node.level), bitmap, first)
+        block = uniform_block(t, first) if uniform else make_block(t, bitmap)
     if block < 0:
         return False
-    retire(t, int64(node.block))
-    node.block = uint32(0 if uniform else block)
-    parent = t.tree[node.parent]
+    retire(t, int64(node.block), int64(node.skips))
+    node.block, node.skips = uint32(0 if uniform else block), skipped > 0
     if node.level == ROOT_LEVELS:
         publish32(t.roots, first_root(t, n), block)
-    elif not parent.marked:
-        publish32(t.nodes, entry_position(t, int64(parent.block), int64(node.slot)), block | CHILD)
+    elif block:
+        publish_entry(t, n)
     return True
 
 
 @inline
-def entry_position(t: Arrays, block: int, slot: int) -> int:
-    """Where a slot's entry stands. A child's is a run of its own, so that storing there changes nothing else."""
-    return block + HEAD - 1 + popcount(load64(t.nodes, block) << uint64(SLOTS - 1 - slot))
+def publish_entry(t: Arrays, n: int) -> None:
+    """Store what leads to a node where it is looked for: in the parent's block or the skip that ends here.
+
+    A marked parent will have a new block, which names the node. In a block a child's entry is a run of its own, so that
+    storing there changes nothing else.
+    """
+    entry, slot, above = entry_for(t, n), int64(t.tree[n].slot), int64(t.tree[n].parent)
+    while not (t.tree[above].marked or t.tree[above].block):
+        above = int64(t.tree[above].parent)
+    block = int64(t.tree[above].block)
+    if t.tree[above].marked:
+        return
+    if t.tree[above].skips:
+        publish32(t.nodes, block + 1, entry)
+    else:
+        publish32(t.nodes, block + HEAD - 1 + popcount(load64(t.nodes, block) << uint64(SLOTS - 1 - slot)), entry)
 
 
 @inline
@@ -208,7 +227,7 @@ def build(t: Arrays) -> bool:
             n = t.registers[head]
             node = t.tree[n]
             if not node.alive:
-                retire(t, int64(node.block))
+                retire(t, int64(node.block), int64(node.skips))
             elif level >= ROOT_LEVELS:
                 if not replace_block(t, n):
                     return False
@@ -230,7 +249,7 @@ def build(t: Arrays) -> bool:
 @jit
 def forget(t: Arrays, value: int) -> None:
     """A load balance is no longer in the trie: its uniform block may go."""
-    retire(t, int64(t.uniform[value]))
+    retire(t, int64(t.uniform[value]), 0)
     t.uniform[value] = uint32(0)
 
 
@@ -238,8 +257,9 @@ def forget(t: Arrays, value: int) -> None:
 def reclaim(t: Arrays) -> None:
     """Free the retired blocks, once no worker can still be in one."""
     for i in range(t.registers[RETIRED]):
-        block = int64(t.retired[i])
-        give(t.nodes, t.nodes_heap, block, block_size(popcount(load64(t.nodes, block))))
+        block = int64(t.retired[i]) & POSITION
+        skips = int64(t.retired[i]) & SKIP
+        give(t.nodes, t.nodes_heap, block, SKIP_WORDS if skips else block_size(popcount(load64(t.nodes, block))))
     t.registers[RETIRED] = 0
 
 
@@ -262,6 +282,9 @@ def words_for(t: Arrays, n: int) -> int:
             if not (node.children >> uint64(slot)) & uint64(1):
                 words += note_uniform(t, winner(t, n, slot))
         return words
+    skipped = skipped_at(t, n)
+    if skipped:
+        return SKIP_WORDS if skipped > 0 else 0
     fill_scratch(t, n)
     bitmap, first = runs_in(t.scratch), int64(t.scratch[0])
     if is_uniform(int64(node.level), bitmap, first):
@@ -276,7 +299,7 @@ def renew(t: Arrays) -> int:
     t.registers[RETIRED] = 0
     for n in range(1, t.registers[TREE_NEXT]):
         if int64(t.tree[n].level) >= ROOT_LEVELS:
-            t.tree[n].block = uint32(n)
+            t.tree[n].block, t.tree[n].skips = uint32(n), 0
         if t.tree[n].alive:
             mark(t, n, uint64(ALL))
     words = block_size(1)

@@ -37,6 +37,7 @@ from pyvpp_nodes.fib.trie.arrays import (
     winner,
 )
 from pyvpp_nodes.fib.trie.lookup import SLOTS, STRIDE
+from pyvpp_nodes.fib.trie.skip import mark_runs_beside
 from pyvpp_nodes.integers import int64
 
 # -- cells
@@ -115,7 +116,7 @@ def new_node(t: Arrays, parent: int, slot: int, level: int) -> int:
     node.fewer = node.six = node.children = node.stale = uint64(0)
     node.cells = node.block = node.inherited = uint32(0)
     node.parent, node.slot, node.level = uint32(parent), slot, level
-    node.marked, node.alive = 0, 1
+    node.marked, node.alive, node.skips = 0, 1, 0
     return int64(n)
 
 
@@ -146,6 +147,7 @@ def prune(t: Arrays, n: int) -> None:
         remove_cell(t, parent, cell_of_child(above, slot))
         above.children = above.children & ~(uint64(1) << uint64(slot))
         mark(t, parent, uint64(1) << uint64(slot))
+        mark_runs_beside(t, parent)
         n = parent
 
 
@@ -171,21 +173,25 @@ def put(t: Arrays, n: int, place: int, value: int) -> int:
         node.fewer = node.fewer ^ (uint64(1) << uint64(place))
     else:
         node.six = node.six ^ (uint64(1) << uint64(place - SLOTS))
+    mark_runs_beside(t, n)
     return -1 if had else 1
 
 
 @inline
 def descend(t: Arrays, top: int, high: Any, low: Any, length: int, make: bool) -> int:
     """The node in which a prefix ends; 0 when it is not there and is not to be made."""
-    n = top
+    n, branch = top, 0
     for level in range(level_of(length)):
         slot = slot_at(high, low, level)
         child = child_of(t, n, slot)
         if not child:
             if not make:
                 return 0
+            branch = branch or n
             child = add_child(t, n, slot)
         n = child
+    if branch:
+        mark_runs_beside(t, branch)
     return n
 
 
