@@ -155,30 +155,33 @@ class PacketGenerator:
         return self._engine.tables["pg_streams"].worker(stream.worker)[position]
 
     def _rebuild(self, streams: list[Stream]) -> None:
-        """Lays the streams' packets out anew; those that were there keep their counts."""
+        """Lays the streams' packets out anew; those that were there keep their counts.
+
+        Streams made of the same list share it in memory, so that several workers do not push each other's out of L3.
+        """
         tables = self._engine.tables
         rows = np.zeros(len(streams), PG_STREAM)
-        lengths = np.array([len(packet) for stream in streams for packet in stream.packets], np.int64)
+        lists = {id(stream.packets): stream.packets for stream in streams}
+        everything = [packet for each in lists.values() for packet in each]
+        firsts = dict(zip(lists, np.cumsum([0, *map(len, lists.values())]).tolist(), strict=False))
+        lengths = np.array([len(packet) for packet in everything], np.int64)
         padded = -(-lengths // LINE) * LINE
         packets = np.zeros(len(lengths), PG_PACKET)
         packets["length"] = lengths
         packets["start"] = np.cumsum(padded) - padded
-        parts = [packet + bytes(-len(packet) % LINE) for stream in streams for packet in stream.packets]
-        data = np.frombuffer(b"".join(parts), np.uint8)
+        data = np.frombuffer(b"".join(packet + bytes(-len(packet) % LINE) for packet in everything), np.uint8)
         metadata = np.zeros(len(streams), BUFFER)
         metadata["rx"] = [stream.interface.sw_if_index for stream in streams]
         metadata["flags"] = [L2_VALID if stream.node == "ethernet-input" else 0 for stream in streams]
         metadata["adj"] = range(len(streams))  # for the trace: the stream's number
         metadata["ref"] = 1
-        first = 0
         with self._engine.barrier():
             for at, stream in enumerate(streams):
                 if stream.name in self.streams:
                     rows[at] = self._row(stream)
                 else:
                     self._define(rows[at], stream)
-                rows["first"][at], rows["variations"][at] = first, len(stream.packets)
-                first += len(stream.packets)
+                rows["first"][at], rows["variations"][at] = firsts[id(stream.packets)], len(stream.packets)
             for name, array in (("pg_metadata", metadata), ("pg_packets", packets), ("pg_data", data)):
                 tables[name].grow(len(array))
                 tables[name].array[: len(array)] = array

@@ -94,6 +94,8 @@ def measure_pairs(stand: Stand, seconds: float) -> tuple[list[Run], list[Run]]:
     """Runs of one worker, each in its turn, and of all of them, as many of either kind as that time is good for."""
     everybody = range(len(stand.engine.workers))
     with crew(stand) as run:
+        for k in everybody[1:]:  # far from each other in the list: nobody finds in L3 what another has just fetched
+            run([k], max(1, k * len(stand.packets) // len(everybody) // stand.frame))
         probe = min(max(run(everybody, PROBE_ROUNDS).clocks) for _ in range(PROBES))
         rounds = max(1, int(RUN_NS * stand.engine.clock_rate * PROBE_ROUNDS / probe))
         alone, together = [], []

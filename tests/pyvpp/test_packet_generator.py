@@ -83,6 +83,18 @@ def test_streams_share_a_frame(engine: Engine, generator: PacketGenerator) -> No
     assert (got.count(b"a" * 64), got.count(b"b" * 64)) == (600, 600)
 
 
+def test_streams_of_the_same_list_share_it(engine: Engine, generator: PacketGenerator) -> None:
+    both, own = [b"x" * 64, b"y" * 65], [b"z" * 66]
+    for name, packets in (("a", both), ("b", own), ("c", both)):
+        generator.add(straight(engine, name, packets, limit=3))
+    rows = engine.tables["pg_streams"].array
+    assert (rows["first"][:3].tolist(), rows["variations"][:3].tolist()) == ([0, 2, 0], [2, 1, 2])
+    generator.delete("a")
+    assert (rows["first"][:2].tolist(), rows["variations"][:2].tolist()) == ([0, 1], [1, 2])
+    generator.set_enabled(None, True)
+    assert sorted(received(engine, generator)) == [both[0]] * 2 + [both[1]] + own * 3
+
+
 def test_vector_size(engine: Engine, generator: PacketGenerator) -> None:
     generator.add(straight(engine, "s", [bytes(64)], frame=16))
     generator.set_enabled("s", True)

@@ -182,19 +182,24 @@ def test_a_bounded_run_ends_by_itself_and_nobody_waits_for_it(engine: Engine, ge
 
 
 def test_a_buffer_goes_back_to_the_worker_it_came_from(engine: Engine) -> None:
-    before = pools(engine)
-    streams(engine, lambda worker: [reply(worker)], limit=3 * INJECT_BUFFERS)
+    for _ in range(8):
+        assert engine.inject(bytes(60), "error-drop")
+    engine.workers[0].run(1)
+    before, kept, held = pools(engine), len(engine._inject_buffers), 3 * INJECT_BUFFERS
+    streams(engine, lambda worker: [reply(worker)], limit=held)
     engine.workers[1].run(4)
-    held = 3 * INJECT_BUFFERS
     assert pools(engine) == [before[0], [before[1][0] - held, before[1][1]]]
     head = int(engine.workers[1].control[d.INJECT_HEAD])
     engine.workers[1].control[d.INJECT_HEAD] = int(engine.workers[1].control[d.INJECT_TAIL]) - d.RING
     assert engine.drain_punts() == 0  # no room on the way back: they wait
     engine.workers[1].control[d.INJECT_HEAD] = head
+    assert engine.drain_punts() == 128
+    assert len(engine._inject_buffers) == kept == INJECT_BUFFERS - 8  # control code keeps none of the second one's
     engine.workers[0].run(4)
-    assert engine.drain_punts() == 256  # of each as many as of the other
+    assert engine.drain_punts() == held - 128 + 128  # of each as many as of the other
     waiting = [int(worker.control[d.PUNT_TAIL]) - int(worker.control[d.PUNT_HEAD]) for worker in engine.workers]
-    assert waiting == [held - 128, held - 128]
+    assert waiting == [held - 128, 0]
+    assert len(engine._inject_buffers) == INJECT_BUFFERS
     settle(engine)
     assert pools(engine) == before
 
