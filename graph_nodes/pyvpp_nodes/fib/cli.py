@@ -427,11 +427,24 @@ def set_interface_ip_address(engine: Any, args: Arguments) -> None:
 
 @command("set interface ip table", help="set interface ip table INTERFACE N")
 def set_interface_ip_table(engine: Any, args: Arguments) -> None:
+    """Let a table route the IPv4 packets that come in on an interface."""
+    sw_if_index, fib_index = _bind(engine, engine.stack.fib4, args)
+    engine.tables["interfaces"].array["fib_index"][sw_if_index] = fib_index
+
+
+@command("set interface ip6 table", help="set interface ip6 table INTERFACE N")
+def set_interface_ip6_table(engine: Any, args: Arguments) -> None:
+    """Let a table route the IPv6 packets that come in on an interface."""
+    sw_if_index, fib_index = _bind(engine, engine.stack.fib6, args)
+    engine.tables["ip6_fib_index"].array[sw_if_index] = fib_index
+
+
+def _bind(engine: Any, fib: Fib, args: Arguments) -> tuple[int, int]:
+    """The interface named, bound to the table named: sw_if_index and fib_index."""
     link = args.interface(engine)
     number = args.unsigned(what="a table")
     args.end()
-    fib_index = engine.stack.fib4.set_link_table(link.sw_if_index, number)
-    engine.tables["interfaces"].array["fib_index"][link.sw_if_index] = fib_index
+    return link.sw_if_index, fib.set_link_table(link.sw_if_index, number)
 
 
 @command("show interface address", help="show interface address [INTERFACE]")

@@ -157,6 +157,20 @@ def test_the_trace_names_each_step(lab):
     assert f"ipv6 via {NEXT_HOP} pg1" in text
 
 
+def test_an_interface_has_a_table_of_each_family(lab):
+    """Bound to another IPv6 table, pg0 finds other routes; its IPv4 packets go as before."""
+    lab("set interface ip address del pg0 2001:db8:1::1/64")
+    lab("ip6 table add 7")
+    lab("set interface ip6 table pg0 7")
+    lab(f"ip route add table 7 2001:db8:55::/48 via {NEXT_HOP} pg1")
+    lab.send(ip6(udp(b"x"), SENDER, "2001:db8:99::1"), ip6(udp(b"y"), SENDER, "2001:db8:55::1"))
+    assert [Ether(frame)[IPv6].dst for frame in lab.left["pg1"]] == ["2001:db8:55::1"]
+    assert lab.engine.tables["interfaces"].array["fib_index"][lab.pg0.sw_if_index] == 0
+    lab("set interface ip6 table pg0 0")
+    lab.send(ip6(udp(b"x"), SENDER, "2001:db8:99::1"))
+    assert Ether(lab.left["pg1"][1])[IPv6].dst == "2001:db8:99::1"
+
+
 def test_a_neighbor_that_goes_takes_its_packets_along(lab):
     packet = ip6(udp(b"x"), SENDER, "2001:db8:99::1")
     lab(f"set ip neighbor del pg1 {NEXT_HOP} {NEXT_HOP_MAC}")
