@@ -16,7 +16,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,9 +36,9 @@ from pyvpp.buffers import (
 from pyvpp.device import af_packet, vnet
 from pyvpp.device.interfaces import add_tap_interface
 from pyvpp.engine import Engine
-from pyvpp.interface import HOST, L2, P2P, UPLINK, Interface
+from pyvpp.interface import HOST, L2, UPLINK, Interface
 from pyvpp.node import Kind
-from pyvpp.packet_generator import Stream, generator_of
+from pyvpp.packet_generator import Stream, first_node, generator_of
 from pyvpp.trace import show_trace
 from pyvpp_nodes.fib.entry import Path, Via, attached, attached_nexthop
 from pyvpp_nodes.ipip.cli import tunnels_of as ipip_tunnels_of
@@ -46,6 +46,7 @@ from pyvpp_nodes.vxlan.cli import tunnels_of as vxlan_tunnels_of
 
 UPLINK_MAC, NEIGHBOR_MAC, PG_MAC = b"\x02\xfe\0\0\0\1", b"\x02\xfe\0\0\0\x99", b"\x02\xfe\0\0\0\2"
 UPLINK_IP, POD_IP, PG_IP, GATEWAY = "192.0.2.1", "10.80.0.2", "10.0.0.1", "192.0.2.254"
+PG_IP6 = "2001:db8::1"
 REMOTES = {"vxlan": "192.0.2.2", "vxlan-l3": "192.0.2.3", "ipip": "192.0.2.4", "xconnect": "192.0.2.5"}
 VNIS = {"vxlan": 10, "vxlan-l3": 11, "xconnect": 12}
 RX_SLOTS, TX_SLOTS = 64, 256
@@ -267,6 +268,28 @@ class Lab:
         }
         for prefix, paths in over.items():
             self.fib.update(IPv4Network(prefix), paths)
+        self._add_ip6()
+
+    def _add_ip6(self) -> None:
+        """The same for IPv6, as far as there is the same."""
+        fib6, pg0 = self.engine.stack.fib6, self.pg[0].sw_if_index
+        fib6.add_address(pg0, int(IPv6Address(PG_IP6)), 64)
+        fib6.add_address(self.vxlan.sw_if_index, int(IPv6Address("2001:db8:50::1")), 64)
+        for last in (2, 3):
+            hop = int(IPv6Address(f"2001:db8::{last}"))
+            self.engine.stack.neighbors6.add(pg0, hop, NEIGHBOR_MAC, static=True)
+        via = [attached_nexthop(int(IPv6Address(f"2001:db8::{last}")), pg0) for last in (2, 3, 66)]
+        over = {
+            "2001:db8:1::/48": [attached(self.pg[1].sw_if_index)],
+            "2001:db8:51::/48": [attached(self.vxlan_l3.sw_if_index)],
+            "2001:db8:52::/48": [attached(self.ipip.sw_if_index)],
+            "2001:db8:60::/48": via[:2],
+            "2001:db8:62::/48": [Path(Via.UNREACHABLE)],
+            "2001:db8:63::/48": [Path(Via.PROHIBIT)],
+            "2001:db8:66::/48": via[2:],
+        }
+        for prefix, paths in over.items():
+            fib6.update(IPv6Network(prefix), paths)
 
     def add_tunnels_in_tunnels(self, n: int) -> str:
         """IPIP tunnels, each through the last one; an address that lies behind them all."""
@@ -290,7 +313,7 @@ class Lab:
         self.pod_plug.linux.send(header + packet)
 
     def from_generator(self, interface: Interface, packets: list[bytes]) -> None:
-        node = "ip4-input" if interface.flags & P2P else "ethernet-input"
+        node = first_node(interface, packets[0])
         self.generator.add(Stream(interface.name, packets, interface, node, limit=len(packets)))
         self.generator.set_enabled(interface.name, True)
 

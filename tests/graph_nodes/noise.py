@@ -5,7 +5,15 @@ import random
 from collections.abc import Iterator
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_Router_Alert, IPOption_Timestamp
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import (
+    ICMPv6DestUnreach,
+    ICMPv6EchoRequest,
+    ICMPv6ND_NS,
+    IPv6,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    PadN,
+)
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
@@ -16,6 +24,7 @@ from tests.graph_nodes.lab import (
     GATEWAY,
     NEIGHBOR_MAC,
     PG_IP,
+    PG_IP6,
     PG_MAC,
     POD_IP,
     REMOTES,
@@ -32,6 +41,11 @@ DESTINATIONS = (
     "10.65.0.1", "10.66.0.1", "224.0.0.1", "255.255.255.255", "127.0.0.1", "0.0.0.0",
 )  # fmt: skip
 SOURCES = (STRANGER, "10.0.0.2", "10.1.2.3", POD_IP, UPLINK_IP, "192.0.2.2", "0.0.0.0", "224.0.0.1")
+DESTINATIONS6 = (
+    PG_IP6, "2001:db8::2", "2001:db8::77", "2001:db8:1::1", "2001:db8:50::9", "2001:db8:51::1", "2001:db8:52::1",
+    "2001:db8:60::1", "2001:db8:62::1", "2001:db8:63::1", "2001:db8:66::1", "3ffe::1", "fe80::1", "ff02::1", "::1", "::",
+)  # fmt: skip
+SOURCES6 = ("2001:db8::2", "2001:db8::2", "2001:db8:51::2", "3ffe::2", "fe80::2", "ff02::2", "::", PG_IP6)
 WORDS = (0, 1, 7, 8, 19, 20, 28, 0x7FFF, 0x8000, 0xFFFE, 0xFFFF, 0x0800, 0x0806, 0x8100, 4789)
 
 
@@ -52,6 +66,21 @@ def payloads(destination: str, source: str) -> Iterator[Packet]:
     yield IP(src=source, dst=destination, flags="DF") / UDP() / Raw(bytes(1470))
     yield IP(src=source, dst=destination, id=0) / UDP() / Raw(bytes(1600))
     yield IP(src=source, dst=destination, proto=99) / Raw(b"unknown")
+
+
+def payloads6(destination: str, source: str) -> Iterator[Packet]:
+    """IPv6 packets of every kind the stack treats in a way of its own."""
+    ip = IPv6(src=source, dst=destination)
+    yield ip / UDP(sport=1000, dport=2000) / Raw(b"x" * 30)
+    yield IPv6(src=source, dst=destination, fl=0x12345) / TCP(sport=1000, dport=80, flags="S")
+    yield ip / ICMPv6EchoRequest() / Raw(b"ping" * 10)
+    yield ip / ICMPv6DestUnreach() / IPv6(src=destination, dst=source) / UDP() / Raw(b"12345678")
+    yield IPv6(src=source, dst=destination, hlim=255) / ICMPv6ND_NS(tgt="fe80::1")
+    yield from (IPv6(src=source, dst=destination, hlim=hops) / UDP() / Raw(b"late") for hops in (0, 1))
+    yield ip / IPv6ExtHdrHopByHop(options=[PadN(optdata=bytes(4))]) / UDP() / Raw(b"options")
+    yield ip / IPv6ExtHdrFragment(offset=8, m=1) / Raw(bytes(32))
+    yield ip / UDP() / Raw(bytes(1600))
+    yield IPv6(src=source, dst=destination, nh=99) / Raw(b"unknown")
 
 
 def outer_packets(inner: Packet) -> Iterator[Packet]:
@@ -86,13 +115,23 @@ def ip4_corpus(chance: random.Random) -> list[bytes]:
     return [bytes(packet) for packet in (*plain, *tunnelled)]
 
 
+def ip6_corpus(chance: random.Random) -> list[bytes]:
+    return [
+        bytes(packet)
+        for destination in DESTINATIONS6
+        for packet in payloads6(destination, chance.choice(SOURCES6))
+        if chance.random() < 0.4
+    ]
+
+
 def framed(chance: random.Random, packet: bytes) -> bytes:
     """In an Ethernet frame for one of ours, or for somebody else."""
     to = chance.choice([UPLINK_MAC, UPLINK_MAC, PG_MAC, PG_MAC, b"\xff" * 6, b"\1\0\x5e\0\0\1", NEIGHBOR_MAC])
     header = to + NEIGHBOR_MAC
     for tag in range(chance.choice([0, 0, 0, 0, 1, 2])):
         header += (0x88A8 if tag else 0x8100).to_bytes(2, "big") + chance.choice([b"\0\0", b"\0\5"])
-    return header + b"\x08\0" + packet + bytes(chance.choice([0, 0, 0, 18]))
+    ethertype = b"\x86\xdd" if packet[:1] and packet[0] >> 4 == 6 else b"\x08\0"
+    return header + ethertype + packet + bytes(chance.choice([0, 0, 0, 18]))
 
 
 def other_frames() -> list[bytes]:
@@ -166,7 +205,7 @@ class Feeder:
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
-        self.packets = ip4_corpus(self.chance)
+        self.packets = ip4_corpus(self.chance) + ip6_corpus(self.chance)
         self.frames = [framed(self.chance, packet) for packet in self.packets] + other_frames() * 3
 
     def packet(self, most: int) -> bytes:

@@ -4,6 +4,7 @@
 See noise.py for the packets, lab.py for the engine and for the ledger that `Lab.settle` balances.
 """
 
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +15,7 @@ from scapy.packet import Raw
 
 from pyvpp.buffers import LARGE_ROOM
 from tests.graph_nodes.lab import NEIGHBOR_MAC, PG_IP, PG_MAC, RX_SLOTS, Lab
-from tests.graph_nodes.noise import Feeder, offloads
+from tests.graph_nodes.noise import Feeder, damaged, ip6_corpus, offloads
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +67,17 @@ def test_noise_into_every_input(lab: Lab, condition: str, seed: int) -> None:
         lab.stop_generating()
     lab.check_guards()
     assert len(gained) > 30  # the noise gets everywhere, not only into the first check
+
+
+def test_damaged_ip6_gets_into_every_node(lab: Lab) -> None:
+    chance = random.Random(6)
+    header = PG_MAC + NEIGHBOR_MAC + b"\x86\xdd"
+    packets = [damaged(chance, packet, LARGE_ROOM - len(header)) for _ in range(10) for packet in ip6_corpus(chance)]
+    lab.from_generator(lab.pg[0], [header + packet for packet in packets])
+    gained = lab.settle()
+    lab.check_guards()
+    ends = {"input", "drop", "null", "glean", "discover-neighbor", "rewrite", "icmp-error"}
+    assert {node for node, _ in gained} >= {f"ip6-{each}" for each in ends}
 
 
 def test_tunnels_in_tunnels_until_the_buffer_is_full(lab: Lab) -> None:
