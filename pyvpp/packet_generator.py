@@ -14,7 +14,7 @@ import numpy as np
 
 from pyvpp import pcap
 from pyvpp.buffers import BUFFER, L2_VALID, LARGE_ROOM
-from pyvpp.device.pg_input import PG_PACKET, PG_STREAM, STATE_STREAMS
+from pyvpp.device.pg_input import PG_STREAM, STATE_STREAMS
 from pyvpp.errors import OperatorError
 from pyvpp.interface import P2P, Interface
 from pyvpp.node import FRAME_SIZE
@@ -125,6 +125,7 @@ class PacketGenerator:
                 row = self._row(stream)
                 if enabled and not row["enabled"]:
                     row["sent"], row["credit"], row["last"], row["position"] = 0, 0.0, -1, 0
+                    row["source"] = row["data"]
                 row["enabled"] = enabled
         self.refresh()
 
@@ -166,9 +167,7 @@ class PacketGenerator:
         firsts = dict(zip(lists, np.cumsum([0, *map(len, lists.values())]).tolist(), strict=False))
         lengths = np.array([len(packet) for packet in everything], np.int64)
         padded = -(-lengths // LINE) * LINE
-        packets = np.zeros(len(lengths), PG_PACKET)
-        packets["length"] = lengths
-        packets["start"] = np.cumsum(padded) - padded
+        starts = np.cumsum(padded) - padded
         data = np.frombuffer(b"".join(packet + bytes(-len(packet) % LINE) for packet in everything), np.uint8)
         metadata = np.zeros(len(streams), BUFFER)
         metadata["rx"] = [stream.interface.sw_if_index for stream in streams]
@@ -181,8 +180,10 @@ class PacketGenerator:
                     rows[at] = self._row(stream)
                 else:
                     self._define(rows[at], stream)
-                rows["first"][at], rows["variations"][at] = firsts[id(stream.packets)], len(stream.packets)
-            for name, array in (("pg_metadata", metadata), ("pg_packets", packets), ("pg_data", data)):
+                first = firsts[id(stream.packets)]
+                rows["first"][at], rows["variations"][at] = first, len(stream.packets)
+                rows["data"][at], rows["source"][at] = starts[first], starts[first + rows["position"][at]]
+            for name, array in (("pg_metadata", metadata), ("pg_lengths", lengths), ("pg_data", data)):
                 tables[name].grow(len(array))
                 tables[name].array[: len(array)] = array
             tables["pg_streams"].grow(len(rows))

@@ -25,10 +25,12 @@ PG_STREAM = record_dtype(
         ("interface", np.int64),  # sw_if_index the packets arrive on
         ("next", np.int64),  # TO_NODE | index
         ("frame", np.int64),  # packets at a time, at most
-        ("first", np.int64),  # in pg_packets
+        ("first", np.int64),  # in pg_lengths
+        ("data", np.int64),  # where the first begins in pg_data
         ("variations", np.int64),
         ("largest", np.int64),  # bytes of the longest
         ("position", np.int64),  # the variation that comes next
+        ("source", np.int64),  # where that one begins in pg_data
         ("limit", np.int64),  # 0: none
         ("sent", np.int64),
         ("last", np.int64),  # ns, when credit was given; -1: not yet
@@ -37,13 +39,12 @@ PG_STREAM = record_dtype(
         ("burst", np.float64),  # credit never grows above
     ]
 )
-PG_PACKET = record_dtype([("start", np.int64), ("length", np.int64)])  # start: in pg_data, padded to whole LINEs
 STATE_STREAMS, STATE_CURSOR = 0, 1
 
 PG_STREAMS = Table("pg_streams", PG_STREAM, 16, per_worker=True)  # all; enabled only where it belongs
 PG_METADATA = Table("pg_metadata", BUFFER, 16)  # by stream: what its packets' metadata begin with
-PG_PACKETS = Table("pg_packets", PG_PACKET, 16)
-PG_DATA = Table("pg_data", np.uint8, 4096)
+PG_LENGTHS = Table("pg_lengths", np.uint32, 16)
+PG_DATA = Table("pg_data", np.uint8, 4096)  # the packets one after another, each padded to whole LINEs
 PG_STATE = Table("pg_state", np.int64, 2, per_worker=True)
 
 
@@ -86,7 +87,7 @@ def pg_input(
     interface_rx: Records,
     pg_streams: Records,
     pg_metadata: Records,
-    pg_packets: Records,
+    pg_lengths: U32,
     pg_data: U8,
     pg_state: I64,
 ) -> int:
@@ -103,27 +104,29 @@ def pg_input(
         if made < wanted:
             counters[Counter.NO_BUFFERS] += uint64(1)
         position, variations, next_ = int(stream.position), int(stream.variations), stream.next
-        packets = pg_packets[stream.first : stream.first + variations]
+        source = int(stream.source)
+        lengths = pg_lengths[stream.first : stream.first + variations]
+        metadata = pg_metadata[uint64(index)]
         next_here = nexts[produced : produced + made]
         size = 0
         for i, b in enumerate(frame[produced : produced + made]):
-            packet = packets[uint64(position)]  # unsigned: 1.5 clocks less than an index that could count from the end
-            n, source = int(packet.length), int(packet.start)
+            n = int(lengths[uint64(position)])  # unsigned: 1.5 clocks less than an index that could count from the end
             start = slot_start(int(b)) + HEADROOM
-            for k in range(0, n, LINE):
-                copy_line(heap, start + k, pg_data, source + k)
-            meta[b] = pg_metadata[index]
+            for at in range(start, start + n, LINE):
+                copy_line(heap, at, pg_data, source)
+                source += LINE
+            meta[b] = metadata
             m = meta[b]
             m.cur = start
             m.len = n
             m.l2 = start
-            m.l3 = start
-            m.l4 = start
             next_here[i] = next_
             size += n
             position += 1
             if position == variations:
                 position = 0
+                source = int(stream.data)
+        stream.source = source
         produced += made
         stream.position = position
         stream.sent += made
