@@ -357,7 +357,7 @@ class Fib:
         after = self._changed(before, vrf.fib_index, sources, own=True)
         if after is not before:
             lb = NONE if after is None else after.lb
-            self.trie.set(vrf.fib_index, Prefixes.of(self.family.bits, (address, length)), np.array([lb], np.uint32))
+            self.trie.set_one(vrf.fib_index, self.family.bits, address, length, lb)
             self._resolver.moved(vrf.moved(address, length))
             self._count({after: 1, before: -1})
         return None if after is None else Entry(vrf.fib_index, address, length, after)

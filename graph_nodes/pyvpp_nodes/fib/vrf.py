@@ -26,7 +26,7 @@ class Vrf:
 
     def find(self, prefix: int, length: int) -> Entry | None:
         """Exactly this prefix."""
-        lb = int(self._trie.find(self.fib_index, Prefixes.of(self.family.bits, (prefix, length)))[0])
+        lb = self._trie.find_one(self.fib_index, self.family.bits, prefix, length)
         return None if lb == NONE else Entry(self.fib_index, prefix, length, self._routes[lb])
 
     def cover(self, address: int, below: int | None = None) -> Entry:

@@ -48,7 +48,7 @@ TREE_NODE = record_dtype(
 )
 
 # registers
-TREE_NEXT, TREE_FREE, RETIRED, MARKED, MARKED_HEADS = range(5)
+TREE_NEXT, TREE_FREE, RETIRED, MARKED, DONE, MARKED_HEADS = range(6)
 REGISTERS = MARKED_HEADS + LEVELS
 
 # a heap of words: where the unused rest begins, words in use, then lists of free pieces by size / 2

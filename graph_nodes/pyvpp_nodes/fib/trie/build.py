@@ -38,7 +38,7 @@ from pyvpp_nodes.integers import int64
 # -- spread: inherited values
 
 
-@jit
+@inline
 def spread(t: Arrays) -> int:
     """Take what marked nodes say now to the nodes below; how many are marked then."""
     for level in range(LEVELS - 1):

@@ -195,7 +195,7 @@ def descend(t: Arrays, top: int, high: Any, low: Any, length: int, make: bool) -
     return n
 
 
-@jit
+@inline
 def edit(t: Arrays, top: int, fib_index: int, high: U64, low: U64, lengths: U8, values: U32, start: int) -> int:
     """Set routes to load balances, or remove those with NONE, from number `start` on; the first not done."""
     for i in range(start, len(lengths)):

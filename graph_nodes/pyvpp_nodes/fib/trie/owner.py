@@ -11,6 +11,7 @@ from pyvpp.jit import Native
 from pyvpp.typing import U8, U32, U64
 from pyvpp_nodes.fib.trie import arrays, build, edit
 from pyvpp_nodes.fib.trie.arrays import NONE
+from pyvpp_nodes.fib.trie.change import RETIRED_IS_FULL, TREE_IS_FULL, change
 from pyvpp_nodes.fib.trie.lookup import ROOT_BITS, lookup4_many, lookup6_many
 
 ROOTS = 1 << ROOT_BITS
@@ -89,6 +90,7 @@ class Trie:
             registers=np.zeros(arrays.REGISTERS, np.int64),
             scratch=np.zeros(64, np.uint32),
         )
+        self._key, self._value = Prefixes.of(128, (0, 0)), np.zeros(1, np.uint32)
         self._arrays.registers[arrays.TREE_NEXT] = 1
         self._arrays.cells_heap[arrays.HEAP_NEXT] = 4
         _begin(self._arrays)
@@ -117,24 +119,44 @@ class Trie:
 
         While this runs, a lookup finds what it would have found before the call or what it finds after it.
         """
-        self._room_for_values(values)
-        done, top = 0, self._tops[fib_index]
-        while True:
-            done = int(edit.edit(self._arrays, top, fib_index, *prefixes, values, done))
-            if done == len(values):
-                break
-            self._room_for_edit()
-        self._room_to_retire(int(build.spread(self._arrays)))
-        while not build.build(self._arrays):
-            self._renew()
-        if self.resting > REST:
+        self._room_for_value(int(values[values != NONE].max(initial=0)))
+        self._change(fib_index, prefixes, values)
+
+    def set_one(self, fib_index: int, bits: int, address: int, length: int, value: int) -> None:
+        """`set` for one prefix; the address is a number of so many bits."""
+        if value != NONE:
+            self._room_for_value(value)
+        self._value[0] = value
+        self._change(fib_index, self._key_of(bits, address, length), self._value)
+
+    def _change(self, fib_index: int, prefixes: Prefixes, values: U32) -> None:
+        top = self._tops[fib_index]
+        while missing := change(self._arrays, top, fib_index, *prefixes, values):
+            if missing == TREE_IS_FULL:
+                self._room_for_edit()
+            elif missing == RETIRED_IS_FULL:
+                self._room_to_retire(int(self._arrays.registers[arrays.MARKED]))
+            else:
+                self._renew()
+        if int(self._arrays.registers[arrays.RETIRED]) > REST:
             self.reclaim()
+
+    def _key_of(self, bits: int, address: int, length: int) -> Prefixes:
+        """One prefix, in arrays that are used for every single one: making some takes as long as what they are for."""
+        word = address << (128 - bits)
+        self._key.high[0], self._key.low[0], self._key.length[0] = word >> 64, word & arrays.ALL, length
+        return self._key
 
     def find(self, fib_index: int, prefixes: Prefixes) -> U32:
         """The load balances of exactly these prefixes, NONE where there is no route."""
         out = np.empty(len(prefixes.length), np.uint32)
         edit.find(self._arrays, self._tops[fib_index], *prefixes, out)
         return out
+
+    def find_one(self, fib_index: int, bits: int, address: int, length: int) -> int:
+        """`find` for one prefix; the address is a number of so many bits."""
+        edit.find(self._arrays, self._tops[fib_index], *self._key_of(bits, address, length), self._value)
+        return int(self._value[0])
 
     def cover(self, fib_index: int, prefixes: Prefixes) -> tuple[U8, U32]:
         """The longest routes that hold these prefixes, themselves included: their lengths and load balances."""
@@ -191,11 +213,10 @@ class Trie:
         self._synchronize()
         build.reclaim(self._arrays)
 
-    def _room_for_values(self, values: U32) -> None:
+    def _room_for_value(self, value: int) -> None:
         t = self._arrays
-        most = int(values[values != NONE].max(initial=0))
-        if most >= len(t.uniform):
-            self._arrays = t._replace(uniform=_grown(t.uniform, 2 * most))
+        if value >= len(t.uniform):
+            self._arrays = t._replace(uniform=_grown(t.uniform, 2 * value))
 
     def _room_for_edit(self) -> None:
         t = self._arrays

@@ -239,9 +239,9 @@ def test_all_that_is_compiled_here_is_compiled_with_the_nodes() -> None:
     """Else the first route of a running pyvpp would wait for a compiler."""
     program = """
 from pyvpp.loader import load
-from pyvpp_nodes.fib.trie import build, edit, lookup
+from pyvpp_nodes.fib.trie import build, change, edit, lookup
 load().native["fib"].use()
-for module in (build, edit, lookup):
+for module in (build, change, edit, lookup):
     for name, value in vars(module).items():
         ours = hasattr(value, "py_func") and value.py_func.__module__ == module.__name__
         if ours and value.stats.cache_path and not value.signatures:  # others are parts of these
