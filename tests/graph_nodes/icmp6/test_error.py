@@ -118,6 +118,8 @@ def test_every_icmp_type():
     sent = [ip6(bytes([kind]) + bytes(9), f"2001:db8:9::{kind:x}", protocol=58) for kind in range(256)]
     nexts = [run([Packet(data, flow_hash=EXPIRED)]).nexts[0] for data in sent]
     assert nexts == [Next.LOOKUP if kind >= 128 and kind != 137 else Next.DROP for kind in range(256)]
+    without_type = Packet(ip6(protocol=58), flow_hash=EXPIRED)  # behind it lie 0xa5, which would be no error's
+    assert run([without_type]).nexts == [Next.DROP]
 
 
 @pytest.mark.slow
