@@ -145,6 +145,14 @@ def test_to_a_group_only_too_big_is_answered(wanted, destination):
     assert run([packet]).nexts == [Next.LOOKUP if answered else Next.DROP]
 
 
+@pytest.mark.parametrize(("flags", "l2"), [(0, 0), (L2_VALID, 15)])
+def test_a_link_layer_that_is_not_the_packets_says_nothing(flags, l2):
+    """Without a header known, or with one that a tunnel left further on: the byte there is odd, as a group's is."""
+    frame = ethernet(ip6(), destination="33:33:00:00:00:01")
+    packet = Packet(frame[:l2] + b"\x01" + frame[l2 + 1 :], cur=14, l2=l2, flags=flags, flow_hash=EXPIRED)
+    assert run([packet]).nexts == [Next.LOOKUP]
+
+
 def test_one_message_per_sender_and_window():
     throttle = np.zeros(9, np.uint64)
     packet = Packet(ip6(), flow_hash=EXPIRED)
