@@ -2,6 +2,7 @@
 """Commands of the FIB of both families: routes, neighbors, adjacencies, interface addresses."""
 
 import time
+from itertools import islice
 from typing import Any
 
 from pyvpp.cli.registry import Arguments, CommandError, Output, command, expectation, interfaces_of
@@ -13,6 +14,7 @@ from pyvpp_nodes.fib.tables import Kind
 from pyvpp_nodes.fib.trie.owner import Prefixes
 from pyvpp_nodes.fib.vrf import Vrf
 
+SHOWN = 10_000  # entries, when nobody says how many: a million take gigabytes, and a reader's patience
 ENDS = {
     "drop": Via.DROP,
     "punt": Via.PUNT,
@@ -155,25 +157,30 @@ def _without_paths(sources: Sources, paths: list[Path]) -> Sources:
     return {**sources, Source.CLI: kept} if kept else without(sources, Source.CLI)
 
 
-@command("show ip fib", help="show ip fib [summary] [table N] [index N] [ADDRESS|PREFIX]", aliases=("show ip4 fib",))
+@command(
+    "show ip fib", help="show ip fib [summary] [table N] [index N] [max N] [ADDRESS|PREFIX]", aliases=("show ip4 fib",)
+)
 def show_ip_fib(engine: Any, args: Arguments) -> Output:
-    """The routing table: each prefix with its load balance and the adjacencies behind it. With an address, the
-    entry that a packet to it takes, and who made it. Prefixes added in bulk share load balance and counter."""
+    """The routing table (10,000 entries unless you say how many): each prefix with its load balance and the adjacencies
+    behind it. With an address, the entry that a packet to it takes, and who made it. Prefixes added in bulk share a
+    load balance and its counter."""
     return _show_fib(engine, engine.stack.fib4, args)
 
 
-@command("show ip6 fib", help="show ip6 fib [summary] [table N] [index N] [ADDRESS|PREFIX]")
+@command("show ip6 fib", help="show ip6 fib [summary] [table N] [index N] [max N] [ADDRESS|PREFIX]")
 def show_ip6_fib(engine: Any, args: Arguments) -> Output:
     """The IPv6 routing table, as `show ip fib`."""
     return _show_fib(engine, engine.stack.fib6, args)
 
 
 def _show_fib(engine: Any, fib: Fib, args: Arguments) -> Output:
-    summary, wanted = False, None
+    summary, wanted, most = False, None, SHOWN
     tables = [vrf for vrf in fib.vrfs if vrf is not None]
     while args:
         if args.accept("summary"):
             summary = True
+        elif args.accept("max"):
+            most = args.unsigned(min=1, what="how many entries")
         elif args.accept("table"):
             tables = [_table(fib, args.unsigned(what="a table"))]
         elif args.accept("index"):
@@ -186,7 +193,7 @@ def _show_fib(engine: Any, fib: Fib, args: Arguments) -> Output:
             else:
                 wanted = int(args.ip4() if fib.family.bits == 32 else args.ip6()), fib.family.bits
         else:
-            raise args.unknown("summary", "table", "index")
+            raise args.unknown("summary", "table", "index", "max")
     counters = _counters(engine)
     lines: list[str] = []
     data = []
@@ -200,13 +207,15 @@ def _show_fib(engine: Any, fib: Fib, args: Arguments) -> Output:
             address, length = wanted
             entry = vrf.find(address, length) or vrf.cover(address, length + 1)
             lines += text.entry_detail(fib, entry, counters)
-            chosen = [entry]
+            chosen, left = [entry], 0
         else:
-            chosen = list(vrf)
+            chosen, left = list(islice(vrf, most)), max(0, len(vrf) - most)
             for entry in chosen:
                 lines += text.entry_lines(fib, entry, counters)
+            if left:
+                lines.append(f"... {left} more entries (expected max N, an address, a prefix or summary to see others)")
         entries = [text.entry_data(fib, entry, counters) for entry in chosen]
-        data.append({"table": vrf.table_id, "entries": entries})
+        data.append({"table": vrf.table_id, "entries": entries, "left_out": left})
     return Output("\n".join(lines), data)
 
 

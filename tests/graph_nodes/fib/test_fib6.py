@@ -155,6 +155,9 @@ def test_commands(engine: Any) -> None:
     used = engine.bench.in_use()
     assert cli.ip_route(engine, "add count 1000 2001:db8::/64 table 10 via fd00:1:1::2 eth0").endswith("routes/sec")
     assert "64            1000" in "\n".join(shown(cli.show_ip6_fib, engine, "table 10 summary"))
+    some = cli.show_ip6_fib(engine, "table 10 max 5")
+    assert str(some.text).split("\n")[-1].startswith("... 997 more entries")
+    assert (len(some.data[0]["entries"]), some.data[0]["left_out"]) == (5, 997)
     cli.ip_route(engine, "del count 1000 2001:db8::/64 table 10")
     assert engine.bench.in_use() == used
 
