@@ -110,11 +110,12 @@ TRAFFIC = (
     ),
     traffic(
         "loopback",
-        "a port cross-connected with a loopback interface",
+        "packets to a neighbor on a loopback interface, who is not there",
         to(inner),
         "create loopback interface",
         "set interface state loop0 up",
-        "set interface l2 xconnect pg0 loop0",
-        "set interface l2 xconnect loop0 pg0",
+        "set interface ip address loop0 10.8.0.1/24",
+        "set ip neighbor loop0 10.8.0.2 02:00:00:00:08:02 static",
+        f"ip route add {INNER}/15 via 10.8.0.2 loop0",
     ),
 )

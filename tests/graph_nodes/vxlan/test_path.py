@@ -78,7 +78,7 @@ class Path:
         m["cur"] = m["l2"] = m["l3"] = m["l4"] = start
         m["len"], m["rx"], m["ref"], m["flags"] = len(data), self.tun0.sw_if_index, 1, CSUM_PARTIAL
         m["csum_start"], m["csum_offset"], m["gso_size"], m["gso_type"] = start + csum_start, 16, size, 1
-        engine._push(b, engine.graph.index_of("ip4-input"))
+        engine._push(engine.workers[0], b, engine.graph.index_of("ip4-input"))
         out = self.settle()
         assert engine.buffers.free + len(engine._inject_buffers) == self.free
         return out
