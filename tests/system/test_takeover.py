@@ -245,6 +245,7 @@ def test_take_over_and_restore_give_the_same_configuration(sandbox: Pair, rich: 
         configure_richly(sandbox.host)
     before = sandbox.host.snapshot()
     process = start(sandbox)
+    wait_for_link_local(sandbox.host)
     during = sandbox.host.snapshot()
     assert "tun" in sandbox.host.ip("-d", "link", "show", "eth0")
     expected, shown = tap_view(before), tap_view(during)
