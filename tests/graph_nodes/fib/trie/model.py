@@ -50,11 +50,12 @@ def apply(trie: Trie, batch: dict[Key, int | None], bits: int, fib_index: int = 
 
 
 def corners(key: Key, bits: int) -> list[int]:
-    """The first and last address of a prefix, those beside it, and one in the middle."""
+    """The first and last address of a prefix, those beside it, one in the middle, and some that differ in one bit."""
     prefix, length = key
-    size = 1 << (bits - length)
+    size, step = 1 << (bits - length), bits // 8
     every = (prefix - 1, prefix, prefix + size // 2, prefix + size - 1, prefix + size)
-    return [address & ((1 << bits) - 1) for address in every]
+    akin = (prefix ^ 1 << k for k in range(length % step, bits, step))
+    return [address & ((1 << bits) - 1) for address in (*every, *akin)]
 
 
 def lengths(bits: int) -> st.SearchStrategy[int]:
