@@ -61,8 +61,19 @@ def entry_of(nodes: U32, block: int, slot: int) -> int:
 @inline
 def fib_lookup(ip4_fib_roots: U32, ip4_fib_nodes: U32, fib_index: int, dst: int) -> int:
     """The load balance that an IPv4 destination leads to."""
+    return fib_lookup_below(ip4_fib_nodes, fib_root(ip4_fib_roots, fib_index, dst), dst)
+
+
+@inline
+def fib_root(ip4_fib_roots: U32, fib_index: int, dst: int) -> int:
+    """The first half of `fib_lookup`: the block to begin in, which one may ask memory for before going on."""
+    return int64(ip4_fib_roots[uint64((int64(fib_index) << ROOT_BITS) + (int64(dst) >> 14))])
+
+
+@inline
+def fib_lookup_below(ip4_fib_nodes: U32, block: int, dst: int) -> int:
+    """The other half of `fib_lookup`."""
     address = int64(dst)
-    block = int64(ip4_fib_roots[uint64((int64(fib_index) << ROOT_BITS) + (address >> 14))])
     entry = entry_of(ip4_fib_nodes, block, (address >> 8) & 63)
     if entry & CHILD:
         entry = entry_of(ip4_fib_nodes, entry ^ CHILD, (address >> 2) & 63)
