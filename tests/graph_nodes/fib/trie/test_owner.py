@@ -26,6 +26,7 @@ from tests.graph_nodes.fib.trie.model import (
     keys,
     look,
     make_trie,
+    masked,
     random_key,
     reference,
 )  # fmt: skip
@@ -180,6 +181,29 @@ def test_a_table_like_the_internets(table: Any) -> None:
         asked = Prefixes(high, low, np.full(len(high), bits, np.uint8))
         expected = [reference(routes, address, bits) for address in asked.addresses(bits)]
         assert trie.lookup(0, high, low, bits).tolist() == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("bits", "level"), [*((32, k) for k in range(6)), *((128, k) for k in range(0, 22))])
+def test_every_prefix_that_ends_in_a_node(bits: int, level: int) -> None:
+    """All 126 of a level (fewer where the address ends), alone and beneath the shortest, asked in all 64 slots."""
+    trie = make_trie()
+    base = 0x2A5A5A5A5A5A5A5A5A5A5A5A5A5A5A5A >> (128 - bits)
+    first = 6 * level
+    slots = min(6, bits - first)
+    above = masked(base, first, bits)
+    asked = [above | slot << (bits - first - slots) for slot in range(1 << slots)]
+    asked += [address ^ (1 << (bits - first)) for address in asked if first]  # the same slots of another node
+    under: Routes = {(above, first): 1} if first else {(0, 0): 1}
+    for routes in ({}, under):
+        apply(trie, dict(routes), bits)
+        for length in range(first + 1, first + slots + 1):
+            for k in range(1 << (length - first)):
+                key = (above | k << (bits - length), length)
+                apply(trie, {key: 2}, bits)
+                assert look(trie, asked, bits) == [reference({**routes, key: 2}, each, bits) for each in asked], key
+                apply(trie, {key: None}, bits)
+        assert look(trie, asked, bits) == [reference(routes, each, bits) for each in asked]
 
 
 @WIDTHS
