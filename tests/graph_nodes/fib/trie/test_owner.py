@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pyvpp.jit import COMPILED
 from pyvpp_nodes.fib.synthetic import anywhere, inside, routes4, routes6
-from pyvpp_nodes.fib.trie import arrays, owner
+from pyvpp_nodes.fib.trie import arrays, build, owner
 from pyvpp_nodes.fib.trie.owner import Prefixes, Trie
 from tests.graph_nodes.fib.trie.model import (
     Routes,
@@ -247,6 +247,34 @@ def test_what_is_freed_waits_for_the_workers(monkeypatch: pytest.MonkeyPatch) ->
         apply(trie, {key: 1 + i % 2}, 32)
     assert len(passed) == 3 and min(passed) > rest
     assert trie._arrays.nodes_heap[arrays.HEAP_NEXT] - before <= 8 * rest
+
+
+@WIDTHS
+def test_the_room_that_is_asked_for_is_what_blocks_take(bits: int) -> None:
+    """When all is made anew, blocks, skips and blocks with one answer are counted before."""
+    rng, trie = random.Random(bits), make_trie()
+    blocks = [rng.getrandbits(bits) for _ in range(40)]
+    apply(trie, {random_key(rng, blocks, bits): rng.randrange(1, 50) for _ in range(300)}, bits)
+    trie._renew()
+    used, drops = trie.words_in_use, 4
+    assert int(build.renew(trie._arrays)) == used + drops
+    trie._renew()
+    assert trie.words_in_use == used
+
+
+def test_any_number_of_load_balances_may_be_forgotten_at_once() -> None:
+    """Each had a block for roots with one answer; they wait like all others, in a list that grows."""
+    trie, count = make_trie(), len(make_trie()._arrays.retired) + 10
+    where = Prefixes.row(32, 0, 18, count)
+    trie.set(0, where, np.arange(1, count + 1, dtype=np.uint32))
+    trie.set(0, where, np.full(count, arrays.NONE, np.uint32))
+    trie.reclaim()
+    assert trie.words_in_use == 4 * count
+    for value in range(1, count + 1):
+        trie.forget(value)
+    assert trie.resting == count <= len(trie._arrays.retired)
+    trie.reclaim()
+    assert trie.words_in_use == 0
 
 
 def test_prefixes_of_numbers() -> None:
