@@ -3,10 +3,8 @@
 
 from enum import IntEnum
 
-from numba import uint64
-
 from pyvpp.jit import inline, jit
-from pyvpp.node import NodeCounter, node
+from pyvpp.node import NodeCounter, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_arp
 from pyvpp.typing import U8, U16, U32, U64, Records
@@ -56,6 +54,4 @@ def arp_input(heap: U8, meta: Records, frame: U32, nexts: U16, counters: U64, er
         fault = fault_of(heap, int64(m.cur), int64(m.len))
         nexts[i] = Next.REPLY
         if fault != NONE:
-            counters[fault] += uint64(1)
-            m.error = error_base + fault
-            nexts[i] = Next.DROP
+            nexts[i] = set_error(m, counters, error_base, fault, int64(Next.DROP))

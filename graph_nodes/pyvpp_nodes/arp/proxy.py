@@ -10,7 +10,7 @@ from enum import IntEnum
 from numba import uint64
 
 from pyvpp.jit import inline, jit
-from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_arp_or_frame
 from pyvpp.typing import U8, U16, U32, U64, Records
@@ -61,9 +61,7 @@ def arp_proxy_node(
         interface = interfaces[rx]
         target = be32(heap, arp + TARGET)
         if arp_proxy_interfaces[rx] == 0 or not in_a_range(arp_proxy, int64(interface.fib_index), target):
-            counters[Counter.L3_DST_ADDRESS_NOT_LOCAL] += uint64(1)
-            m.error = error_base + Counter.L3_DST_ADDRESS_NOT_LOCAL
-            nexts[i] = Next.DROP
+            nexts[i] = set_error(m, counters, error_base, Counter.L3_DST_ADDRESS_NOT_LOCAL, int64(Next.DROP))
             continue
         start = arp - ETHERNET_BYTES
         put_reply(heap, start, int64(interface.mac), target, mac_at(heap, arp + SENDER_MAC), be32(heap, arp + SENDER))

@@ -18,7 +18,7 @@ from numba import uint64
 from pyvpp.buffers import HEADROOM, L2_VALID, NO_BUFFER, emit_to, give_back, slot_start, take_small
 from pyvpp.interface import HOST, UPLINK
 from pyvpp.jit import inline, jit
-from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_arp_or_frame
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
@@ -169,9 +169,7 @@ def arp_reply(
                 continue
             fault = Counter.L3_DST_ADDRESS_NOT_LOCAL
         if fault != NONE:
-            counters[fault] += uint64(1)
-            m.error = error_base + fault
-            nexts[i] = Next.DROP
+            nexts[i] = set_error(m, counters, error_base, fault, int64(Next.DROP))
             continue
         if not request:
             counters[Counter.REPLIES_RECEIVED] += uint64(1)

@@ -6,10 +6,8 @@ One node for all interfaces; `m.tx` says which. Where no feature is enabled, `<i
 
 from enum import IntEnum
 
-from numba import uint64
-
 from pyvpp.jit import jit
-from pyvpp.node import NodeCounter, node
+from pyvpp.node import NodeCounter, node, set_error
 from pyvpp.typing import U16, U32, U64, Records
 from pyvpp_nodes.integers import int64
 
@@ -32,6 +30,4 @@ def interface_output_arc_end(
         tx = int64(interface_tx_next[m.tx])
         nexts[i] = tx
         if tx == 0:
-            counters[Counter.DELETED] += uint64(1)
-            m.error = error_base + Counter.DELETED
-            nexts[i] = Next.DROP
+            nexts[i] = set_error(m, counters, error_base, Counter.DELETED, int64(Next.DROP))

@@ -7,11 +7,9 @@ the frame here, one that is down does so in its output node.
 
 from enum import IntEnum
 
-from numba import uint64
-
 from pyvpp.interface import DELETED, L2
 from pyvpp.jit import jit
-from pyvpp.node import NodeCounter, node
+from pyvpp.node import NodeCounter, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ethernet_header
 from pyvpp.typing import U16, U32, U64, Records
@@ -38,9 +36,7 @@ def l2_xconnect(meta: Records, frame: U32, nexts: U16, counters: U64, error_base
         peer = int64(interfaces[m.rx].peer)
         flags = int64(interfaces[peer].flags)
         if flags & (L2 | DELETED) != L2:
-            counters[Counter.NO_PEER] += uint64(1)
-            m.error = error_base + Counter.NO_PEER
-            nexts[i] = Next.DROP
+            nexts[i] = set_error(m, counters, error_base, Counter.NO_PEER, int64(Next.DROP))
             continue
         m.tx = peer
         nexts[i] = interfaces[peer].output_next

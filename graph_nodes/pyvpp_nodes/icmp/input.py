@@ -7,10 +7,8 @@ shorter than its header is dropped.
 
 from enum import IntEnum
 
-from numba import uint64
-
 from pyvpp.jit import jit
-from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Records
@@ -57,14 +55,10 @@ def ip4_icmp_input(
         ip = int64(m.cur)
         header = header_bytes(heap, ip)
         if int64(m.len) < header + ICMP_BYTES:
-            counters[Counter.LENGTH_TOO_SMALL_FOR_TYPE] += uint64(1)
-            m.error = error_base + Counter.LENGTH_TOO_SMALL_FOR_TYPE
-            nexts[i] = Next.DROP
+            nexts[i] = set_error(m, counters, error_base, Counter.LENGTH_TOO_SMALL_FOR_TYPE, int64(Next.DROP))
         elif u8(heap, ip + header) == ECHO_REQUEST:
             nexts[i] = Next.ECHO_REQUEST
         elif u8(heap, ip + header) == ECHO_REPLY and ping_ids[be16(heap, ip + header + 4)]:
             nexts[i] = Next.ECHO_REPLY
         else:
-            counters[Counter.UNKNOWN_TYPE] += uint64(1)
-            m.error = error_base + Counter.UNKNOWN_TYPE
-            nexts[i] = Next.PUNT
+            nexts[i] = set_error(m, counters, error_base, Counter.UNKNOWN_TYPE, int64(Next.PUNT))

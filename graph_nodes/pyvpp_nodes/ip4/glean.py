@@ -7,10 +7,8 @@ packet ends in ip4-drop; the answer makes a neighbor, and with it a route of its
 
 from enum import IntEnum
 
-from numba import uint64
-
 from pyvpp.jit import jit
-from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Records
@@ -71,6 +69,4 @@ def ip4_glean(
             outcome = Counter.REQUEST_SENT
         else:
             outcome = Counter.NO_BUFFERS
-        counters[outcome] += uint64(1)
-        m.error = error_base + outcome
-        nexts[i] = Next.DROP
+        nexts[i] = set_error(m, counters, error_base, outcome, int64(Next.DROP))

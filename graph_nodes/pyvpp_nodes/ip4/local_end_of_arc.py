@@ -6,10 +6,8 @@ Where no feature is enabled, ip4-local does this itself.
 
 from enum import IntEnum
 
-from numba import uint64
-
 from pyvpp.jit import jit
-from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Records
@@ -39,6 +37,4 @@ def ip4_local_end_of_arc(
         taker = int64(ip4_local_protocols[heap[int64(m.cur) + PROTOCOL]])
         nexts[i] = taker
         if taker == 0:
-            counters[Counter.UNKNOWN_PROTOCOL] += uint64(1)
-            m.error = error_base + Counter.UNKNOWN_PROTOCOL
-            nexts[i] = Next.PUNT
+            nexts[i] = set_error(m, counters, error_base, Counter.UNKNOWN_PROTOCOL, int64(Next.PUNT))

@@ -12,7 +12,7 @@ from numba import uint64
 from pyvpp.buffers import L2_VALID
 from pyvpp.interface import P2P
 from pyvpp.jit import inline, jit
-from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_packet
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
@@ -77,9 +77,7 @@ def ip4_punt(
         m = meta[b]
         rx = int64(m.rx)
         if tap == 0:
-            counters[Counter.NO_HOST] += uint64(1)
-            m.error = error_base + Counter.NO_HOST
-            nexts[i] = Next.ERROR_PUNT
+            nexts[i] = set_error(m, counters, error_base, Counter.NO_HOST, int64(Next.ERROR_PUNT))
             continue
         counters[Counter.TO_HOST] += uint64(1)
         interface_punts[rx] += uint64(1)

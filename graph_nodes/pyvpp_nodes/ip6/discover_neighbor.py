@@ -10,11 +10,12 @@ from enum import IntEnum
 from numba import uint64
 
 from pyvpp.jit import jit
-from pyvpp.node import NodeCounter, Severity, node
+from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip6
 from pyvpp.typing import U16, U32, U64, Records
 from pyvpp_nodes.fib.tables import Kind
+from pyvpp_nodes.integers import int64
 
 ADJACENCY_REWRITE = int(Kind.REWRITE)
 
@@ -49,6 +50,4 @@ def ip6_discover_neighbor(
             counters[Counter.RESOLVED] += uint64(1)
             nexts[i] = Next.REWRITE
         else:
-            counters[Counter.UNKNOWN] += uint64(1)
-            m.error = error_base + Counter.UNKNOWN
-            nexts[i] = Next.DROP
+            nexts[i] = set_error(m, counters, error_base, Counter.UNKNOWN, int64(Next.DROP))
