@@ -132,6 +132,19 @@ def bring_up(ip: Any, ifindex: int, state: UplinkState, *, wait: float) -> None:
         ip.link("set", index=ifindex, IFLA_OPERSTATE="UP")  # a TAP never says it by itself
 
 
+def _wait_until_usable(ip: Any, ifindex: int, state: UplinkState, *, wait: float) -> None:
+    """Wait a moment until no address is tentative: a link whose carrier Linux learns late makes them usable only then.
+
+    Were duplicate address detection switched on again before, it would keep them unusable for a second after all.
+    """
+    deadline = time.monotonic() + (wait if state.carrier else 0)
+    while time.monotonic() < deadline:
+        flags = [address.flags for address in capture.read_addresses(ip, ifindex)]
+        if not any(flag & capture.IFA_F_TENTATIVE and not flag & capture.IFA_F_DADFAILED for flag in flags):
+            return
+        time.sleep(0.002)
+
+
 def _address_key(address: Address) -> tuple[Any, ...]:
     return address.family, address.address, address.prefix_length, str(address.attributes.get("IFA_ADDRESS"))
 
@@ -266,6 +279,7 @@ def apply_state(ip: Any, ifindex: int, state: UplinkState, *, wait: float) -> li
     apply_addresses(ip, ifindex, state)
     failures = apply_routes(ip, state)
     apply_neighbors(ip, ifindex, state.neighbors)
+    _wait_until_usable(ip, ifindex, state, wait=wait)
     if state.address_generation is not None:
         _set_ip6_link(ip, ifindex, "IFLA_INET6_ADDR_GEN_MODE", state.address_generation)
     if state.token:

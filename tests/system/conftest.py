@@ -196,6 +196,24 @@ def sandbox(tmp_path: Path) -> Iterator[Pair]:
         pair.close()
 
 
-def wait_for_link_local(namespace: Namespace) -> None:
-    """Wait until duplicate address detection is over on every interface."""
-    run("timeout", "5", "sh", "-c", f"while ip -n {namespace.name} -6 addr | grep -q tentative; do sleep .05; done")
+def wait_for_link_local(namespace: Namespace, name: str = "eth0") -> None:
+    """Wait until an interface has its link-local address and duplicate address detection is over on every one."""
+    show = f"ip -n {namespace.name} -6 addr show"
+    run("timeout", "5", "sh", "-c", f"until {show} dev {name} | grep -q 'inet6 fe80'; do sleep .05; done")
+    run("timeout", "5", "sh", "-c", f"while {show} | grep -q tentative; do sleep .05; done")
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What is not the same. Where equal IPv6 routes of several interfaces stand among each other is not the uplink's to say."""
+    found = []
+    for kind, value in before.items():
+        now = after[kind]
+        if kind == "route6":
+            own = [[route for route in routes if "eth0" in str(route)] for routes in (value, now)]
+            found += ["route6: order differs"] if own[0] != own[1] else []
+            value, now = sorted(value, key=str), sorted(now, key=str)
+        if value != now:
+            found += [f"{kind} - {item}" for item in value if item not in now]
+            found += [f"{kind} + {item}" for item in now if item not in value]
+            found.append(f"{kind}: order or content differs")
+    return found

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.conftest import Namespace, Pair, run, wait_for_link_local
+from tests.system.conftest import Namespace, Pair, differences, run, wait_for_link_local
 
 # A process that takes eth0 over, passes every frame on between wire and TAP, and restores on SIGTERM.
 FORWARDER = """
@@ -189,22 +189,6 @@ def stop(process: subprocess.Popen[str]) -> None:
     process.terminate()
     output, errors = process.communicate(timeout=20)
     assert process.returncode == 0 and output == "restored\n", output + errors
-
-
-def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What is not the same. Where equal IPv6 routes of several interfaces stand among each other is not the uplink's to say."""
-    found = []
-    for kind, value in before.items():
-        now = after[kind]
-        if kind == "route6":
-            own = [[route for route in routes if "eth0" in str(route)] for routes in (value, now)]
-            found += ["route6: order differs"] if own[0] != own[1] else []
-            value, now = sorted(value, key=str), sorted(now, key=str)
-        if value != now:
-            found += [f"{kind} - {item}" for item in value if item not in now]
-            found += [f"{kind} + {item}" for item in now if item not in value]
-            found.append(f"{kind}: order or content differs")
-    return found
 
 
 def assert_same(before: dict[str, Any], sandbox: Pair) -> None:
