@@ -250,8 +250,10 @@ class Node:
         self.log = directory / f"{self.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, sandbox: Sandbox) -> None:
+    def start(self, sandbox: Sandbox, *options: str) -> None:
+        """Runs pyvpp on the node's uplink, with further options of its command line."""
         command = [sys.executable, "-m", "pyvpp.main", "--uplink", "eth0", "--runtime-dir", str(self.runtime_dir)]
+        command += options
         with self.log.open("wb") as output:
             self.process = sandbox.start(self.host, command, output)
 

@@ -46,11 +46,13 @@ NODE_ROW = record_dtype(
         ("pending", np.uint8),
         ("kind", np.uint8),  # KIND_*
         ("ready", np.uint8),  # an input that has, or may have, packets
-        ("polled", np.uint8),  # an input that is always asked
+        ("polled", np.uint8),  # an input that is always asked, and the worker never sleeps
         ("n_next", np.uint16),
         ("capture", np.uint16),  # CAPTURE_*: what `pcap trace` takes here
         ("trace_limit", np.int64),  # packets still to be marked at this node
         ("next", np.uint16, (MAX_SLOTS,)),
+        ("adaptive", np.uint8),  # an input whose packets keep the worker awake for a moment
+        ("pad", np.uint8, (7,)),  # to 128 bytes
     ]
 )
 CAPTURE_RX, CAPTURE_TX, CAPTURE_DROP = 1, 2, 4
@@ -490,7 +492,7 @@ def run_worker(
         elif now - idle_since > control[SPIN_NS]:
             timeout = 100
             for i in range(int(inputs[0])):
-                if rows[inputs[i + 1]].polled == 2:
+                if rows[inputs[i + 1]].polled != 0:
                     timeout = 0
         if timeout:
             control[SLEEPS] += 1

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -23,7 +23,8 @@ from pyvpp.features import Features
 from pyvpp.graph import Graph
 from pyvpp.interface import Interface, Interfaces
 from pyvpp.loader import Declarations, load
-from pyvpp.node import FREE, Kind
+from pyvpp.node import FREE
+from pyvpp.rx_queue import RxQueues
 from pyvpp.tables import Tables
 from pyvpp.worker import Worker, clock_rate
 
@@ -78,6 +79,7 @@ class Engine:
             instance.moved = self.graph.rebind
         self.features = Features(self, arcs, self.declarations.nodes.values())
         self.interfaces = Interfaces(self)
+        self.rx_queues = RxQueues(self)
         self.stack = SimpleNamespace()
         self._inject_buffers: list[int] = []
         self._timers: list[Callable[[], None]] = []
@@ -162,34 +164,33 @@ class Engine:
 
     def set_inputs(self) -> None:
         """Tells workers which input nodes there are."""
-        indices = [node.index for node in self.graph if node.node.kind is Kind.INPUT]
-        with self.barrier():
-            for worker in self.workers:
-                worker.inputs[1 : 1 + len(indices)] = indices
-                worker.inputs[0] = len(indices)
+        self.rx_queues.set_inputs()
 
-    def add_input(self, template: str, name: str, interface: Interface, fds: list[int], worker: int = 0) -> int:
-        """An input node for an interface, asked when one of the descriptors is readable; goes with the interface.
+    def add_input(
+        self,
+        template: str,
+        name: str,
+        interface: Interface,
+        fds: Sequence[int],
+        worker: int | None = None,
+        *,
+        instance: int | None = None,
+        placed: Callable[[Worker], None] = lambda worker: None,
+    ) -> int:
+        """An input node for a queue of an interface, asked when one of the descriptors is readable.
 
-        When there can be none, the interface is deleted, and the exception goes on.
+        It is read by the worker with the fewest queues unless one is named, and goes with the interface. `instance` is
+        what the kernel finds its row by, the interface's number unless said otherwise; `placed` is told by which worker
+        the queue is read. When there can be none, the interface is deleted, and the exception goes on.
         """
         try:
-            index = self.graph.instantiate(template, name, interface.sw_if_index)
+            index = self.graph.instantiate(template, name, interface.sw_if_index if instance is None else instance)
         except BaseException:
             self.interfaces.delete(interface)
             raise
         interface.nodes.append(index)
-        self.set_inputs()
-        state = self.workers[worker]
-        for fd in fds:
-            state.watch(fd, index)
-        state.rows[index]["ready"] = 1
-
-        def unwatch() -> None:
-            for fd in fds:
-                state.unwatch(fd)
-
-        interface.on_delete.insert(0, unwatch)
+        queue = self.rx_queues.add(interface, index, tuple(fds), worker, placed)
+        interface.on_delete.insert(0, lambda: self.rx_queues.remove(queue))
         return index
 
     # ---- packets to and from Python ---------------------------------------------------------------------------------

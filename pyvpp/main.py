@@ -21,6 +21,7 @@ log = logging.getLogger("pyvpp")
 SUBCOMMANDS = ("demo", "bench", "warmup", "restore")
 DRIVERS = ("auto", "af-packet", "af-xdp")
 DEFAULT_RUNTIME_DIR = "/run/pyvpp"
+MOST_WORKERS = 64
 LEAST_BUFFERS, MOST_BUFFERS = 1024, 1 << 21  # the heap's address range has room for twice as many
 
 
@@ -113,8 +114,8 @@ def warm_up(declarations: Any = None) -> None:
 def run(options: argparse.Namespace) -> int:
     """The main job, in the order that keeps the gap short: guardian, compile, look, take over, serve, restore."""
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    if options.workers != 1:
-        raise OperatorError(f"--workers {options.workers}: one worker is what this version runs")
+    if not 1 <= options.workers <= MOST_WORKERS:
+        raise OperatorError(f"--workers {options.workers}: from 1 to {MOST_WORKERS}")
     if options.driver == "af-xdp":
         raise OperatorError("--driver af-xdp: not available in this version; use auto or af-packet")
     if options.hugepages not in ("auto", "off") and not options.hugepages.isdecimal():
@@ -167,7 +168,7 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
     declarations = load()
     await asyncio.to_thread(warm_up, declarations)
     try:
-        engine = Engine(declarations, buffers=options.buffers, hugepages=options.hugepages)
+        engine = Engine(declarations, workers=options.workers, buffers=options.buffers, hugepages=options.hugepages)
     except (OSError, MemoryError) as error:
         raise OperatorError(f"--buffers {options.buffers}: no memory for so many: {error}") from error
     tree = command_tree(declarations.packages)
@@ -181,7 +182,7 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
             if stop.is_set():
                 break
             state = await asyncio.to_thread(inspect_uplink, name)
-            uplink = await asyncio.to_thread(take_over, state, options.runtime_dir)
+            uplink = await asyncio.to_thread(take_over, state, options.runtime_dir, options.workers)
             taken.append(uplink)
             add_uplink(engine, uplink)
             for warning in uplink.warnings:

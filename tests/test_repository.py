@@ -79,8 +79,8 @@ def test_node_names_are_unique():
     assert sorted(names) == sorted(set(names))
 
 
-OWNED = {"af_packet_rings"}
-"""Tables that workers share and kernels write: a ring is read by one worker and filled under its lock."""
+OWNED = {"af_packet_rx_queues", "tap_rx_queues"}
+"""Tables that workers share and kernels write: a receive queue's row is that of the worker that reads it."""
 
 
 def written_names(kernel: ast.AST) -> set[str]:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """AF_PACKET: an interface of Linux read and written through rings shared with the operating system.
 
-Two sockets an interface. The first has a receive and a transmit ring (TPACKET_V2), which lie in the heap, so that
+A queue is two sockets. The first has a receive and a transmit ring (TPACKET_V2), which lie in the heap, so that
 kernels copy between ring and buffer by heap offsets. The second has none and sends what is too large for a slot of
 the transmit ring, GSO packets above all, straight from the buffer by one system call each. Both carry
 virtio_net_hdr, so that 64 KiB packets and unfinished checksums pass unchanged.
+
+Each worker has a transmit ring of its own, so none waits for another. Packets received are spread over the queues by a
+hash of their flow that is the same for both directions (PACKET_FANOUT_HASH); fragments of a packet stay together.
 
 A receive slot holds a packet of the MTU. Linux puts the beginning of a larger one, a GSO packet, there and the whole
 of it into the socket's queue (PACKET_COPY_THRESH), from where a system call fetches it into the buffer. So 8 MiB hold
@@ -18,6 +21,7 @@ drops a GSO packet that the NIC cannot segment itself instead of segmenting it, 
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import socket
 import struct
@@ -25,7 +29,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pyvpp.linux import netns
-from pyvpp.tables import interface_table, record_dtype
+from pyvpp.tables import LINE_PAIR, Table, interface_table, record_dtype
 
 RX_RING_BYTES = 8 << 20
 RX_SLOT_BYTES = 2048  # and twice as large until a packet of the MTU fits
@@ -49,25 +53,31 @@ STATUS_VLAN_TPID_VALID = 0x40
 STATUS_AVAILABLE = 0
 STATUS_SEND_REQUEST = 1
 
-AF_PACKET_RING = record_dtype(
+AF_PACKET_RX_QUEUE = record_dtype(
     [
-        ("rx", "<i8"),  # heap offset of the receive ring
+        ("ring", "<i8"),  # heap offset of the receive ring
+        ("fd", "<i4"),
+        ("sw_if_index", "<u4"),  # 0: no queue
+        ("slots", "<u4"),
+        ("slot_bytes", "<u4"),
+        ("next", "<u4"),
+        ("idle", "<u4"),  # calls of the input kernel that found nothing
+        ("pad", "u1", (LINE_PAIR - 32,)),  # the next row is another worker's
+    ]
+)
+AF_PACKET_TX_QUEUE = record_dtype(
+    [
         ("tx", "<i8"),  # heap offset of the transmit ring
         ("fd", "<i4"),  # the socket of the rings
         ("send_fd", "<i4"),  # the socket without rings
-        ("rx_slots", "<u4"),  # 0: this interface is none of ours
-        ("rx_slot_bytes", "<u4"),
-        ("rx_next", "<u4"),
-        ("tx_slots", "<u4"),
+        ("tx_slots", "<u4"),  # 0: this interface is none of ours
         ("tx_slot_bytes", "<u4"),
         ("tx_next", "<u4"),
-        ("tx_lock", "<u4"),  # one worker at a time fills the transmit ring
-        ("idle", "<u4"),  # calls of the input kernel that found nothing
+        ("pad", "<u4"),
     ]
 )
-ROW_BYTES = AF_PACKET_RING.itemsize
-TX_LOCK = dict(AF_PACKET_RING.fields or {})["tx_lock"][1]
-AF_PACKET_RINGS = interface_table("af_packet_rings", AF_PACKET_RING)
+AF_PACKET_RX_QUEUES = Table("af_packet_rx_queues", AF_PACKET_RX_QUEUE, 64)
+AF_PACKET_TX_QUEUES = interface_table("af_packet_tx_queues", AF_PACKET_TX_QUEUE, per_worker=True)
 
 _SOL_PACKET = 263
 _ADD_MEMBERSHIP = 1
@@ -78,8 +88,14 @@ _VERSION = 10
 _TX_RING = 13
 _LOSS = 14
 _VNET_HDR = 15
+_FANOUT = 18
+_QDISC_BYPASS = 20
 _IGNORE_OUTGOING = 23
 _TPACKET_V2 = 1
+_FANOUT_UNIQUE_ID = 0x2000  # Linux chooses a number for the group
+_SO_ATTACH_FILTER = 26
+_SO_DETACH_FILTER = 27
+_BPF_RETURN = 6
 _PROMISCUOUS = 1
 _ALL_MULTICAST = 2
 _SO_SNDBUFFORCE = 32
@@ -99,123 +115,212 @@ class RingHeap(Protocol):
 
     def map_ring(self, fd: int, length: int) -> int: ...
 
+    def unmap_ring(self, offset: int, length: int) -> None: ...
+
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the operating system counted on the receive ring since the device was opened."""
+    """What the operating system counted on the receive rings since the device was opened."""
 
     packets: int
     drops: int
 
 
-class AfPacket:
-    """An open pair of packet sockets on one Linux interface; it goes on working wherever the caller moves afterwards.
+@dataclass(frozen=True)
+class Options:
+    """What an operator may choose. `rx_slots` 0: as many as 8 MiB hold."""
 
-    `namespace` is the interface's network namespace (a file descriptor; None is the caller's). `all_multicast`
-    makes the NIC accept every group: the groups joined on a TAP that stands in for the NIC are not known to it.
-    """
+    rx_queues: int = 1
+    tx_queues: int = 1
+    rx_slots: int = 0
+    tx_slots: int = 512
+    qdisc_bypass: bool = False
 
-    def __init__(
-        self,
-        linux_name: str,
-        namespace: int | None = None,
-        *,
-        rx_slots: int | None = None,
-        tx_slots: int = 512,
-        promiscuous: bool = False,
-        all_multicast: bool = False,
-    ) -> None:
-        self.linux_name = linux_name
+
+class Queue:
+    """A receive ring, if it is to have one, a transmit ring, and the socket that sends what is too large."""
+
+    def __init__(self, linux_name: str, options: Options, receives: bool, in_company: bool) -> None:
+        self.options = options
+        self.rx_slots = 0
         self.rx_slot_bytes = RX_SLOT_BYTES
-        self.rx_slots = rx_slots or 0
-        self.tx_slots = tx_slots
-        self._packets = 0
-        self._drops = 0
+        self.tx_slots = options.tx_slots
+        self.packets = 0
+        self.drops = 0
+        self.offset = -1  # in the heap
+        self.rings = self._open(linux_name, _ETH_P_ALL if receives else 0, rings=True, deaf=in_company)
+        try:
+            self.sender = self._open(linux_name, 0, rings=False)
+        except OSError:
+            self.rings.close()
+            raise
 
-        def open_both() -> tuple[socket.socket, socket.socket]:
-            rings = self._open(_ETH_P_ALL, rings=True)
-            try:
-                return rings, self._open(0, rings=False)
-            except OSError:
-                rings.close()
-                raise
-
-        self._rings, self._sender = netns.run_in(namespace, open_both) if namespace is not None else open_both()
-        self.ifindex = self._interface_index()
-        if promiscuous:
-            self._join(_PROMISCUOUS)
-        if all_multicast:
-            self._join(_ALL_MULTICAST)
-
-    def _open(self, protocol: int, rings: bool) -> socket.socket:
+    def _open(self, linux_name: str, protocol: int, *, rings: bool, deaf: bool = False) -> socket.socket:
         """The order matters: with a ring in place the other options answer EBUSY; unbound, nothing is received yet."""
         opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         try:
             opened.setsockopt(_SOL_PACKET, _VERSION, _TPACKET_V2)
             opened.setsockopt(_SOL_PACKET, _VNET_HDR, 1)
             opened.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)
+            opened.setsockopt(_SOL_PACKET, _QDISC_BYPASS, int(self.options.qdisc_bypass))
             opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _SOCKET_BUFFER_BYTES)
             opened.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SOCKET_BUFFER_BYTES)
             if rings:
-                opened.setsockopt(_SOL_PACKET, _LOSS, 1)  # a packet that cannot leave frees its slot
-                opened.setsockopt(_SOL_PACKET, _COPY_THRESH, 1)
-                self.rx_slot_bytes = rx_slot_bytes(_mtu(opened, self.linux_name))
-                self.rx_slots = self.rx_slots or RX_RING_BYTES // self.rx_slot_bytes
-                opened.setsockopt(_SOL_PACKET, _RX_RING, _ring_request(self.rx_slot_bytes, self.rx_slots))
-                opened.setsockopt(_SOL_PACKET, _TX_RING, _ring_request(TX_SLOT_BYTES, self.tx_slots))
-            opened.bind((self.linux_name, protocol))
+                self._make_rings(opened, linux_name, receives=protocol != 0)
+            if deaf:
+                _set_deaf(opened)
+            opened.bind((linux_name, protocol))
         except OSError:
             opened.close()
             raise
         return opened
 
-    def attach(self, heap: RingHeap, row: Any) -> None:
-        """Maps the rings into the heap and describes them in a row of `af_packet_rings`. Once per device."""
-        offset = heap.map_ring(self._rings.fileno(), self.ring_bytes)
-        row.rx = offset
-        row.tx = offset + self.rx_slots * self.rx_slot_bytes
-        row.fd = self._rings.fileno()
-        row.send_fd = self._sender.fileno()
-        row.rx_slot_bytes = self.rx_slot_bytes
-        row.rx_next = 0
-        row.tx_slots = self.tx_slots
-        row.tx_slot_bytes = TX_SLOT_BYTES
-        row.tx_next = 0
-        row.rx_slots = self.rx_slots
+    def _make_rings(self, opened: socket.socket, linux_name: str, receives: bool) -> None:
+        opened.setsockopt(_SOL_PACKET, _LOSS, 1)  # a packet that cannot leave frees its slot
+        if receives:
+            opened.setsockopt(_SOL_PACKET, _COPY_THRESH, 1)
+            self.rx_slot_bytes = rx_slot_bytes(_mtu(opened, linux_name))
+            self.rx_slots = self.options.rx_slots or RX_RING_BYTES // self.rx_slot_bytes
+            opened.setsockopt(_SOL_PACKET, _RX_RING, _ring_request(self.rx_slot_bytes, self.rx_slots))
+        opened.setsockopt(_SOL_PACKET, _TX_RING, _ring_request(TX_SLOT_BYTES, self.tx_slots))
 
-    @staticmethod
-    def detach(row: Any) -> None:
-        """Takes the rings from the kernels; to be done at a barrier, before `close`."""
-        row.rx_slots = 0
-        row.tx_slots = 0
-        row.fd = -1
-        row.send_fd = -1
+    def join(self, group: int | None) -> int:
+        """Shares the interface's packets with the other queues of a group, None for a new one; answers the group.
+
+        Numbers are Linux's to choose; it begins with 0.
+        """
+        unique = _FANOUT_UNIQUE_ID if group is None else 0
+        self.rings.setsockopt(_SOL_PACKET, _FANOUT, struct.pack("HH", group or 0, unique))  # type 0: by the flow's hash
+        return int(struct.unpack("HH", self.rings.getsockopt(_SOL_PACKET, _FANOUT, 4))[0])
+
+    def listen(self) -> None:
+        """Ends the deafness of a queue in company."""
+        self.rings.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
     @property
     def ring_bytes(self) -> int:
         return self.rx_slots * self.rx_slot_bytes + self.tx_slots * TX_SLOT_BYTES
 
+    def map(self, heap: RingHeap) -> None:
+        """Maps the rings into the heap, once."""
+        self.offset = heap.map_ring(self.rings.fileno(), self.ring_bytes)
+
+    def unmap(self, heap: RingHeap) -> None:
+        if self.offset >= 0:
+            heap.unmap_ring(self.offset, self.ring_bytes)
+        self.offset = -1
+
+    def attach_rx(self, row: Any, sw_if_index: int) -> None:
+        """Describes the receive ring in a row of `af_packet_rx_queues`."""
+        row.ring, row.slots, row.slot_bytes, row.next = self.offset, self.rx_slots, self.rx_slot_bytes, 0
+        row.fd = self.rings.fileno()
+        row.sw_if_index = sw_if_index
+
+    def attach_tx(self, row: Any) -> None:
+        """Describes the transmit ring in a row of a worker's `af_packet_tx_queues`."""
+        row.tx = self.offset + self.rx_slots * self.rx_slot_bytes
+        row.tx_slot_bytes, row.tx_next = TX_SLOT_BYTES, 0
+        row.fd, row.send_fd = self.rings.fileno(), self.sender.fileno()
+        row.tx_slots = self.tx_slots
+
     def poll_fds(self) -> tuple[int, ...]:
         """Readable when a packet waits in the receive ring."""
-        return (self._rings.fileno(),)
+        return (self.rings.fileno(),)
 
     def statistics(self) -> Statistics:
         """The operating system forgets its figures whenever it tells them, so they are added up here."""
-        packets, drops = struct.unpack("II", self._rings.getsockopt(_SOL_PACKET, _STATISTICS, 8))
-        self._packets += packets - drops  # its packets include those dropped (tpacket_stats)
-        self._drops += drops
-        return Statistics(self._packets, self._drops)
+        packets, drops = struct.unpack("II", self.rings.getsockopt(_SOL_PACKET, _STATISTICS, 8))
+        self.packets += packets - drops  # its packets include those dropped (tpacket_stats)
+        self.drops += drops
+        return Statistics(self.packets, self.drops)
+
+    def close(self) -> None:
+        self.rings.close()
+        self.sender.close()
+
+
+class AfPacket:
+    """Open packet sockets on one Linux interface; they go on working wherever the caller moves afterwards.
+
+    `namespace` is the interface's network namespace (a file descriptor; None is the caller's). `all_multicast`
+    makes the NIC accept every group: the groups joined on a TAP that stands in for the NIC are not known to it.
+    `fanout` is the number of the group that the receive queues form, None when there is but one.
+    """
+
+    def __init__(
+        self,
+        linux_name: str,
+        namespace: int | None = None,
+        options: Options | None = None,
+        *,
+        promiscuous: bool = False,
+        all_multicast: bool = False,
+    ) -> None:
+        self.linux_name = linux_name
+        self.options = options or Options()
+        self.queues: list[Queue] = []
+        self.fanout: int | None = None
+        self._seen_drops = 0
+        try:
+            if namespace is None:
+                self._open_all()
+            else:
+                netns.run_in(namespace, self._open_all)
+            self.ifindex = self._interface_index()
+            if promiscuous:
+                self._join(_PROMISCUOUS)
+            if all_multicast:
+                self._join(_ALL_MULTICAST)
+        except OSError:
+            self.close()
+            raise
+
+    def _open_all(self) -> None:
+        """Until all are in the group each would receive every packet, so they begin deaf."""
+        options = self.options
+        for number in range(max(options.rx_queues, options.tx_queues)):
+            self.queues.append(
+                Queue(self.linux_name, options, number < options.rx_queues, number < options.rx_queues > 1)
+            )
+        if options.rx_queues > 1:
+            for queue in self.rx_queues:
+                self.fanout = queue.join(self.fanout)
+            for queue in self.rx_queues:
+                queue.listen()
+
+    @property
+    def rx_queues(self) -> list[Queue]:
+        return self.queues[: self.options.rx_queues]
+
+    def map(self, heap: RingHeap) -> None:
+        """Maps all rings into the heap. Raises OSError; then none is left mapped."""
+        try:
+            for queue in self.queues:
+                queue.map(heap)
+        except OSError:
+            self.unmap(heap)
+            raise
+
+    def unmap(self, heap: RingHeap) -> None:
+        """To be done when no kernel knows the rings any more."""
+        for queue in self.queues:
+            queue.unmap(heap)
+
+    def statistics(self) -> Statistics:
+        """Of all receive queues."""
+        each = [queue.statistics() for queue in self.rx_queues]
+        return Statistics(sum(queue.packets for queue in each), sum(queue.drops for queue in each))
 
     def newly_missed(self) -> int:
-        """Packets the receive ring had no room for since this was asked last."""
-        before = self._drops
-        return self.statistics().drops - before
+        """Packets the receive rings had no room for since this was asked last."""
+        before, self._seen_drops = self._seen_drops, self.statistics().drops
+        return self._seen_drops - before
 
     def mac(self) -> bytes:
         return self._ask(_SIOCGIFHWADDR)[2:8]
 
     def mtu(self) -> int:
-        return _mtu(self._rings, self._rings.getsockname()[0])
+        return _mtu(self._socket, self._socket.getsockname()[0])
 
     def link_up(self) -> bool:
         """Up and with a carrier, as Linux sees it."""
@@ -223,18 +328,28 @@ class AfPacket:
         return flags & (_IFF_UP | _IFF_RUNNING) == _IFF_UP | _IFF_RUNNING
 
     def close(self) -> None:
-        self._rings.close()
-        self._sender.close()
+        for queue in self.queues:
+            queue.close()
+
+    @property
+    def _socket(self) -> socket.socket:
+        return self.queues[0].rings
 
     def _ask(self, request: int) -> bytes:
         """An ioctl on the interface by name; the socket belongs to the right namespace."""
-        return _ask(self._rings, self._rings.getsockname()[0], request)  # follows a rename
+        return _ask(self._socket, self._socket.getsockname()[0], request)  # follows a rename
 
     def _interface_index(self) -> int:
         return int(struct.unpack_from("i", self._ask(0x8933))[0])
 
     def _join(self, kind: int) -> None:
-        self._rings.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, struct.pack("iHH8x", self.ifindex, kind, 0))
+        self._socket.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, struct.pack("iHH8x", self.ifindex, kind, 0))
+
+
+def _set_deaf(opened: socket.socket) -> None:
+    """A classic BPF program of one instruction: nothing is received (struct sock_fprog, linux/filter.h)."""
+    program = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, 0))
+    opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
 
 
 def _ask(opened: socket.socket, name: str, request: int) -> bytes:

@@ -120,10 +120,10 @@ def take_packet(heap: U8, meta: Records, slot: int, fd: int, pool: U32, sw_if_in
 
 
 @inline
-def look_for_error(ring: Record, counters: U64) -> None:
+def look_for_error(queue: Record, counters: U64) -> None:
     """Now and then on an idle ring: an error nobody takes would keep the worker from sleeping."""
-    ring.idle = (int(ring.idle) + 1) & 0xFFFF
-    if int(ring.idle) % LOOK_EVERY == 0 and take_socket_error(int(ring.fd)) < 0:
+    queue.idle = (int(queue.idle) + 1) & 0xFFFF
+    if int(queue.idle) % LOOK_EVERY == 0 and take_socket_error(int(queue.fd)) < 0:
         counters[Counter.SOCKET_ERROR] += uint64(1)
 
 
@@ -147,28 +147,29 @@ def af_packet_input(
     interfaces: Records,
     interface_rx: Records,
     interface_drops: U64,
-    af_packet_rings: Records,
+    af_packet_rx_queues: Records,
 ) -> int:
-    ring = af_packet_rings[instance]
-    flags = int(interfaces[instance].flags)
+    queue = af_packet_rx_queues[instance]
+    sw_if_index = int(queue.sw_if_index)
+    flags = int(interfaces[sw_if_index].flags)
     next_node = Next.UPLINK.value if flags & UPLINK else Next.ETHERNET.value
-    received = interface_rx[instance]
+    received = interface_rx[sw_if_index]
     produced = 0
     segments = 0
-    for i in range(min(len(frame), int(ring.rx_slots))):
-        slot = int(ring.rx) + int(ring.rx_next) * int(ring.rx_slot_bytes)
+    for i in range(min(len(frame), int(queue.slots))):
+        slot = int(queue.ring) + int(queue.next) * int(queue.slot_bytes)
         if segments >= SEGMENTS_AT_ONCE:
             break
         if not acquire32(heap, slot) & af_packet.STATUS_USER:
             if i == 0:
-                look_for_error(ring, counters)
+                look_for_error(queue, counters)
             break
         if flags & ADMIN_UP:
             received.packets += uint64(1)
             received.bytes += uint64(le32(heap, slot + af_packet.LENGTH))
-            b = take_packet(heap, meta, slot, int(ring.fd), pool, instance, counters)
+            b = take_packet(heap, meta, slot, int(queue.fd), pool, sw_if_index, counters)
             if b == NO_BUFFER:
-                interface_drops[instance] += uint64(1)
+                interface_drops[sw_if_index] += uint64(1)
             else:
                 segments += segments_of(meta[b])
                 frame[produced] = b
@@ -176,7 +177,7 @@ def af_packet_input(
                 produced += 1
         else:
             counters[Counter.ADMIN_DOWN] += uint64(1)
-            forget(heap, slot, int(ring.fd))
+            forget(heap, slot, int(queue.fd))
         release32(heap, slot, af_packet.STATUS_KERNEL)
-        ring.rx_next = (int(ring.rx_next) + 1) % int(ring.rx_slots)
+        queue.next = (int(queue.next) + 1) % int(queue.slots)
     return produced

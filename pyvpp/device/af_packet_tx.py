@@ -12,7 +12,7 @@ and one that the operating system does not take: nothing waits in the ring.
 from numba import uint64
 
 from pyvpp.device import af_packet, vnet
-from pyvpp.device.syscalls import MSG_DONTWAIT, acquire32, address_of, lock, release32, send, unlock
+from pyvpp.device.syscalls import MSG_DONTWAIT, acquire32, address_of, release32, send
 from pyvpp.device.trace import format_af_packet_tx
 from pyvpp.device.vnet import write_vnet
 from pyvpp.jit import inline, jit
@@ -102,14 +102,13 @@ def af_packet_tx(
     error_base: int,
     interfaces: Records,
     interface_drops: U64,
-    af_packet_rings: Records,
+    af_packet_tx_queues: Records,
 ) -> None:
-    ring = af_packet_rings[instance]
+    ring = af_packet_tx_queues[instance]
     longest = int(interfaces[instance].mtu) + ETHERNET_AND_TAG
     room = int(ring.tx_slot_bytes) - af_packet.TX_DATA - vnet.BYTES
     marked = 0
     lost = 0
-    lock(af_packet_rings, instance * af_packet.ROW_BYTES + af_packet.TX_LOCK)
     for i, b in enumerate(frame):
         m = meta[b]
         nexts[i] = FREE
@@ -138,4 +137,3 @@ def af_packet_tx(
         lost += kick(heap, ring, marked)
     counters[Counter.SEND_FAILED] += uint64(lost)
     interface_drops[instance] += uint64(lost)
-    unlock(af_packet_rings, instance * af_packet.ROW_BYTES + af_packet.TX_LOCK)

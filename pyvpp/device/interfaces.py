@@ -6,13 +6,18 @@ import logging
 import os
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
-from pyvpp.device.af_packet import AfPacket
+import numpy as np
+
+from pyvpp.device.af_packet import AfPacket, Options
 from pyvpp.device.tap import Tap, open_namespace, open_pod_tun
 from pyvpp.errors import OperatorError
 from pyvpp.interface import HOST, P2P, UPLINK, Interface
+from pyvpp.tables import TableInstance
+from pyvpp.worker import Worker
 
 if TYPE_CHECKING:
     from pyvpp.engine import Engine
@@ -29,14 +34,20 @@ def random_mac() -> bytes:
 
 def add_host_interface(
     engine: "Engine", linux_name: str, *, namespace: int | None = None, mac: bytes | None = None, uplink: bool = False,
-    admin_up: bool = False, mtu: int | None = None,
+    admin_up: bool = False, mtu: int | None = None, options: Options | None = None,
 ) -> Interface:  # fmt: skip
-    """An af_packet interface `host-<linux_name>`. Raises OperatorError when Linux has no such link."""
+    """An af_packet interface `host-<linux_name>`. Raises OperatorError when Linux has no such link.
+
+    `options` says how many receive queues and slots there are, one queue for each worker unless given; each worker has
+    a transmit ring in any case.
+    """
     name = f"host-{linux_name}"
     if engine.interfaces.by_name(name):
         raise OperatorError(f"interface {name} exists already")
+    workers = len(engine.workers)
+    options = replace(options or Options(rx_queues=workers), tx_queues=workers)
     try:
-        device = AfPacket(linux_name, namespace, all_multicast=uplink)
+        device = AfPacket(linux_name, namespace, options, all_multicast=uplink)
     except OSError as error:
         raise OperatorError(f"Linux interface {linux_name}: {os.strerror(error.errno or 0)}") from error
     with _closed_on_failure(device):
@@ -45,24 +56,52 @@ def add_host_interface(
             flags=UPLINK if uplink else 0, admin_up=admin_up, output="interface-output", tx="af-packet-tx",
             device=device,
         )  # fmt: skip
-    rings = engine.tables["af_packet_rings"]
     try:
-        device.attach(engine.buffers.heap, rings.array[interface.sw_if_index])
+        device.map(engine.buffers.heap)
     except OSError as error:
         engine.interfaces.delete(interface)
         device.close()
         raise OperatorError(f"Linux interface {linux_name}: {error.strerror}") from error
-    offset = int(rings.array[interface.sw_if_index]["rx"])
+    _attach_rings(engine, interface, device)
+    return interface
+
+
+def _attach_rings(engine: "Engine", interface: Interface, device: AfPacket) -> None:
+    """Gives the workers their transmit rings, and the receive rings, by an input node each, to workers."""
+    rx, tx = engine.tables["af_packet_rx_queues"], engine.tables["af_packet_tx_queues"]
+    rows: list[int] = []
 
     def close() -> None:
         with engine.barrier():
-            device.detach(rings.array[interface.sw_if_index])
+            for row in rows:
+                rx.array[row] = 0
+            for array in tx.arrays:
+                array[interface.sw_if_index] = 0
+        device.unmap(engine.buffers.heap)
         device.close()
-        engine.buffers.heap.unmap_ring(offset, device.ring_bytes)
 
     interface.on_delete.append(close)
-    engine.add_input("af-packet-input", f"{name}-input", interface, list(device.poll_fds()))
-    return interface
+    for worker, array in enumerate(tx.arrays):
+        device.queues[worker].attach_tx(array[interface.sw_if_index])
+    for number, queue in enumerate(device.rx_queues):
+        rows.append(free_row(rx))
+        queue.attach_rx(rx.array[rows[-1]], interface.sw_if_index)
+        node = queue_node(interface, number)
+        engine.add_input("af-packet-input", node, interface, queue.poll_fds(), instance=rows[-1])
+
+
+def free_row(table: TableInstance) -> int:
+    """A row of a table of receive queues that has no interface yet; `local0`, which is 0, has no queues."""
+    free = np.flatnonzero(table.array["sw_if_index"] == 0)
+    if not len(free):
+        free = np.array([len(table)])
+        table.grow(len(table) + 1)
+    return int(free[0])
+
+
+def queue_node(interface: Interface, number: int) -> str:
+    """The name of a queue's input node."""
+    return f"{interface.name}-input" + (f"-{number}" if number else "")
 
 
 def add_tap_interface(
@@ -81,17 +120,30 @@ def add_tap_interface(
             name, kind="tun" if tap.layer3 else "tap", mac=mac, mtu=mtu, flags=flags | (P2P if tap.layer3 else 0),
             admin_up=admin_up, output="interface-output", tx="tap-tx", device=tap,
         )  # fmt: skip
-    taps = engine.tables["taps"]
-    tap.attach(taps.array[interface.sw_if_index], engine.workers[0].epoll.fileno())  # where add_input puts it
+    rx, tx = engine.tables["tap_rx_queues"], engine.tables["tap_tx_queues"]
+    rows: list[int] = []
 
     def close() -> None:
         with engine.barrier():
-            tap.detach(taps.array[interface.sw_if_index])
+            for row in rows:
+                rx.array[row] = 0
+            for array in tx.arrays:
+                array["fd"][interface.sw_if_index] = -1
         with contextlib.suppress(OSError):
             tap.close()
 
     interface.on_delete.append(close)
-    engine.add_input("tap-input", f"{name}-input", interface, list(tap.poll_fds()))
+    for worker, array in enumerate(tx.arrays):
+        tap.attach_tx(array[interface.sw_if_index], worker)
+    for number in range(len(tap.fds)):
+        rows.append(row := free_row(rx))
+        tap.attach_rx(rx.array[row], number, interface.sw_if_index)
+
+        def placed(worker: Worker, row: int = row) -> None:
+            rx.array["epoll_fd"][row] = worker.epoll.fileno()
+
+        node = queue_node(interface, number)
+        engine.add_input("tap-input", node, interface, tap.poll_fds(number), instance=row, placed=placed)
     return interface
 
 
@@ -100,7 +152,7 @@ def add_uplink(engine: "Engine", taken: Any) -> tuple[Interface, Interface]:
     state = taken.state
     mac = bytes.fromhex(state.mac.replace(":", ""))
     uplink = add_host_interface(engine, taken.nic_name, namespace=taken.netns, mac=mac, uplink=True, mtu=state.mtu)
-    tap = Tap(state.name, fd=os.dup(taken.tap_fds[0]))
+    tap = Tap(state.name, fds=[os.dup(fd) for fd in taken.tap_fds])
     host = add_tap_interface(
         engine, tap, name=engine.interfaces.free_name("tap"), mac=mac, mtu=state.mtu, flags=HOST, admin_up=False
     )
@@ -113,12 +165,16 @@ def add_uplink(engine: "Engine", taken: Any) -> tuple[Interface, Interface]:
 
 
 def add_pod(
-    engine: "Engine", namespace: str, linux_name: str, address: IPv4Address, *, instance: int | None, mtu: int
-) -> Interface:
-    """A TUN in a pod's namespace with the pod's /32 and default route; fires "pod-added" for the route here."""
+    engine: "Engine", namespace: str, linux_name: str, address: IPv4Address, *, instance: int | None, mtu: int,
+    queues: int = 0,
+) -> Interface:  # fmt: skip
+    """A TUN in a pod's namespace with the pod's /32 and default route; fires "pod-added" for the route here.
+
+    `queues` 0: one for each worker.
+    """
     name = engine.interfaces.free_name("tun", instance)
     try:
-        tun = open_pod_tun(linux_name, namespace, address, mtu)
+        tun = open_pod_tun(linux_name, namespace, address, mtu, queues or len(engine.workers))
     except OSError as error:
         raise OperatorError(f"host-if-name {linux_name} in {namespace}: {os.strerror(error.errno or 0)}") from error
     interface = add_tap_interface(engine, tun, name=name, mtu=mtu)
@@ -128,13 +184,13 @@ def add_pod(
 
 def add_tap(
     engine: "Engine", linux_name: str, *, instance: int | None = None, namespace: str | None = None,
-    mac: bytes | None = None, mtu: int | None = None, tun: bool = False,
+    mac: bytes | None = None, mtu: int | None = None, tun: bool = False, queues: int = 0,
 ) -> Interface:  # fmt: skip
-    """A TAP or TUN with its Linux end in a namespace, up and without addresses."""
+    """A TAP or TUN with its Linux end in a namespace, up and without addresses. `queues` 0: one for each worker."""
     name = engine.interfaces.free_name("tun" if tun else "tap", instance)
     descriptor = open_namespace(namespace) if namespace else None
     try:
-        device = Tap(linux_name, layer3=tun, namespace=descriptor)
+        device = Tap(linux_name, layer3=tun, namespace=descriptor, queues=queues or len(engine.workers))
     except OSError as error:
         raise OperatorError(f"host-if-name {linux_name}: {os.strerror(error.errno or 0)}") from error
     finally:

@@ -6,6 +6,10 @@ gets. Both carry virtio_net_hdr, so that 64 KiB packets and unfinished checksums
 packet is affordable when the packet is 64 KiB. The descriptor goes on working wherever the caller or the interface
 moves afterwards.
 
+With several queues there are as many descriptors. Linux spreads what it sends by a hash of the flow, and gives a flow's
+packets to the queue that wrote the last one of the same flow before, so both directions meet on one worker
+(tun_flow_update, tun_automq_select_queue).
+
 A descriptor keeps the namespace alive in which /dev/net/tun was opened (tun_chr_open), so a device for another
 namespace, a pod's, is made elsewhere and moved there. When a pod's namespace goes, its device goes with it; from then
 on reads and writes answer EBADFD and the descriptor is always ready.
@@ -21,28 +25,30 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any, TypeVar
 
 from pyvpp.errors import OperatorError
 from pyvpp.linux import netns, tap_link
-from pyvpp.tables import interface_table, record_dtype
+from pyvpp.tables import LINE_PAIR, Table, interface_table, record_dtype
 
 T = TypeVar("T")
 
-TAP = record_dtype(
+TAP_RX_QUEUE = record_dtype(
     [
         ("fd", "<i4"),
-        ("open", "u1"),  # 0: this interface is none of ours
+        ("open", "u1"),  # 0: no queue, or a device that is gone
         ("layer3", "u1"),  # 1: a TUN, packets begin with the IP header
         ("pad", "<u2"),
+        ("sw_if_index", "<u4"),
         ("epoll_fd", "<i4"),  # of the worker that reads it; a device that is gone is taken out
-        ("pad2", "<u4"),
+        ("pad2", "u1", (LINE_PAIR - 16,)),  # the next row is another worker's
     ]
 )
-assert TAP.itemsize == 16
-TAPS = interface_table("taps", TAP)
+TAP_TX_QUEUE = record_dtype([("fd", "<i4")])  # -1: this interface is none of ours
+TAP_RX_QUEUES = Table("tap_rx_queues", TAP_RX_QUEUE, 64)
+TAP_TX_QUEUES = interface_table("tap_tx_queues", TAP_TX_QUEUE, per_worker=True)
 
 _TUNSETIFF = 0x400454CA
 _TUNSETPERSIST = 0x400454CB
@@ -54,6 +60,7 @@ _IFF_TUN = 0x0001
 _IFF_TAP = 0x0002
 _IFF_NO_PI = 0x1000
 _IFF_VNET_HDR = 0x4000
+_IFF_MULTI_QUEUE = 0x0100
 
 CSUM, TSO4, TSO6, TSO_ECN, USO4, USO6 = 1, 2, 4, 8, 0x20, 0x40
 # What we accept from Linux, best first: older kernels know no UDP segmentation and answer EINVAL to the whole.
@@ -61,10 +68,10 @@ OFFLOADS = (CSUM | TSO4 | TSO6 | TSO_ECN | USO4 | USO6, CSUM | TSO4 | TSO6 | TSO
 
 
 class Tap:
-    """An open TAP or TUN.
+    """An open TAP or TUN, one file descriptor for each of its `queues`.
 
-    `namespace` is a network namespace as a file descriptor (None: the caller's), where the interface is to be. `fd`
-    adopts a descriptor somebody else opened and configured; then nothing is made. Raises OperatorError when the name
+    `namespace` is a network namespace as a file descriptor (None: the caller's), where the interface is to be. `fds`
+    adopts descriptors somebody else opened and configured; then nothing is made. Raises OperatorError when the name
     is taken, OSError when Linux refuses otherwise.
     """
 
@@ -74,23 +81,30 @@ class Tap:
         *,
         layer3: bool = False,
         namespace: int | None = None,
-        fd: int | None = None,
+        fds: Sequence[int] = (),
+        queues: int = 1,
         persistent: bool = False,
     ) -> None:
         try:
-            self.fd = _create(name, layer3, namespace) if fd is None else fd
+            self.fds = list(fds) or _create(name, layer3, namespace, queues)
         except OSError as error:
             if error.errno in (errno.EBUSY, errno.EEXIST):
                 raise OperatorError(f"interface {name} exists already: choose another name") from error
             if error.errno == errno.EINVAL:  # so Linux says of any other interface, and of what cannot be a name
                 raise OperatorError(f"interface {name} exists already or is no name for one") from error
             raise
-        os.set_blocking(self.fd, False)
+        for fd in self.fds:
+            os.set_blocking(fd, False)
         self.name, flags = self._identity()
         self.layer3 = bool(flags & _IFF_TUN)
         self.offloads = self._set_offloads()
         if persistent:
             self.set_persistent(True)
+
+    @property
+    def fd(self) -> int:
+        """The first queue's descriptor, which stands for the device."""
+        return self.fds[0]
 
     def _inside(self, function: Callable[[], T]) -> T:
         """Runs a function in the namespace where the interface is now. Raises OSError (EBADFD) when it is gone."""
@@ -108,6 +122,7 @@ class Tap:
         return name.split(b"\0", 1)[0].decode(), flags
 
     def _set_offloads(self) -> int:
+        """What Linux may leave to us; the device's, whichever queue is asked."""
         for offloads in OFFLOADS:
             with contextlib.suppress(OSError):
                 fcntl.ioctl(self.fd, _TUNSETOFFLOAD, offloads)
@@ -122,22 +137,21 @@ class Tap:
             return False
         return True
 
-    def attach(self, row: Any, epoll_fd: int = -1) -> None:
-        """Describes the device in a row of `taps`; `epoll_fd` is what its reader sleeps in."""
-        row.fd = self.fd
-        row.epoll_fd = epoll_fd
+    def attach_rx(self, row: Any, queue: int, sw_if_index: int) -> None:
+        """Describes a queue in a row of `tap_rx_queues`; its reader writes `epoll_fd`."""
+        row.fd = self.fds[queue]
         row.layer3 = self.layer3
+        row.sw_if_index = sw_if_index
+        row.epoll_fd = -1
         row.open = 1
 
-    @staticmethod
-    def detach(row: Any) -> None:
-        """Takes the device from the kernels; to be done at a barrier, before `close`."""
-        row.open = 0
-        row.fd = -1
+    def attach_tx(self, row: Any, worker: int) -> None:
+        """Describes in a row of `tap_tx_queues` where a worker writes: into its own queue, or into one of fewer."""
+        row.fd = self.fds[worker % len(self.fds)]
 
-    def poll_fds(self) -> tuple[int, ...]:
+    def poll_fds(self, queue: int = 0) -> tuple[int, ...]:
         """Readable when Linux has sent a packet."""
-        return (self.fd,)
+        return (self.fds[queue],)
 
     def configure(self, *, mac: bytes | None = None, mtu: int | None = None, up: bool | None = None) -> None:
         self._inside(lambda: tap_link.set_link(self.name, mac=mac, mtu=mtu, up=up))
@@ -165,8 +179,9 @@ class Tap:
         fcntl.ioctl(self.fd, _TUNSETPERSIST, int(persistent))
 
     def close(self) -> None:
-        """Gives the descriptor back; Linux removes the interface unless it is persistent."""
-        os.close(self.fd)
+        """Gives the descriptors back; Linux removes the interface unless it is persistent."""
+        for fd in self.fds:
+            os.close(fd)
 
     def delete(self) -> None:
         """Closes the device and sees to it that the interface goes with it."""
@@ -174,11 +189,11 @@ class Tap:
         self.close()
 
 
-def open_pod_tun(name: str, namespace: str | int, address: IPv4Address, mtu: int) -> Tap:
+def open_pod_tun(name: str, namespace: str | int, address: IPv4Address, mtu: int, queues: int = 1) -> Tap:
     """A TUN inside a pod, up, addressed and its default route; the pod is a namespace's name or a process number."""
     descriptor = open_namespace(namespace)
     try:
-        tun = Tap(name, layer3=True, namespace=descriptor)
+        tun = Tap(name, layer3=True, namespace=descriptor, queues=queues)
     finally:
         os.close(descriptor)
     try:
@@ -209,28 +224,32 @@ def open_namespace(namespace: str | int) -> int:
     return descriptor
 
 
-def _create(name: str, layer3: bool, namespace: int | None) -> int:
+def _create(name: str, layer3: bool, namespace: int | None, queues: int) -> list[int]:
     if namespace is None:
-        return _open(name, layer3)
-    return netns.run_in(netns.nameless(), lambda: _open_and_move(name, layer3, namespace))
+        return _open(name, layer3, queues)
+    return netns.run_in(netns.nameless(), lambda: _open_and_move(name, layer3, namespace, queues))
 
 
-def _open_and_move(name: str, layer3: bool, namespace: int) -> int:
-    fd = _open(name, layer3)
+def _open_and_move(name: str, layer3: bool, namespace: int, queues: int) -> list[int]:
+    fds = _open(name, layer3, queues)
     try:
         tap_link.move(name, namespace)
     except BaseException:
-        os.close(fd)
+        for fd in fds:
+            os.close(fd)
         raise
-    return fd
+    return fds
 
 
-def _open(name: str, layer3: bool) -> int:
-    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    flags = (_IFF_TUN if layer3 else _IFF_TAP) | _IFF_NO_PI | _IFF_VNET_HDR
+def _open(name: str, layer3: bool, queues: int) -> list[int]:
+    flags = (_IFF_TUN if layer3 else _IFF_TAP) | _IFF_NO_PI | _IFF_VNET_HDR | (_IFF_MULTI_QUEUE if queues > 1 else 0)
+    fds: list[int] = []
     try:
-        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+        for _ in range(queues):
+            fds.append(os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+            fcntl.ioctl(fds[-1], _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
     except OSError:
-        os.close(fd)
+        for fd in fds:
+            os.close(fd)
         raise
-    return fd
+    return fds

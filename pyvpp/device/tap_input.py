@@ -108,12 +108,13 @@ def tap_input(
     error_base: int,
     interfaces: Records,
     interface_rx: Records,
-    taps: Records,
+    tap_rx_queues: Records,
 ) -> int:
-    tap = taps[instance]
-    flags = int(interfaces[instance].flags)
+    tap = tap_rx_queues[instance]
+    sw_if_index = int(tap.sw_if_index)
+    flags = int(interfaces[sw_if_index].flags)
     layer3 = int(tap.layer3)
-    received = interface_rx[instance]
+    received = interface_rx[sw_if_index]
     produced = 0
     segments = 0
     large = NO_BUFFER
@@ -135,7 +136,7 @@ def tap_input(
             continue
         received.packets += uint64(1)
         received.bytes += uint64(n)
-        set_received(meta[large], instance, start, n, 0 if layer3 else L2_VALID)
+        set_received(meta[large], sw_if_index, start, n, 0 if layer3 else L2_VALID)
         read_vnet(heap, start - vnet.BYTES, meta[large])
         b = move_to_small(heap, meta, pool, large) if n <= SMALL_ROOM else large
         if b == large:

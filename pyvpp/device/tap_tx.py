@@ -52,9 +52,9 @@ def tap_tx(
     instance: int,
     error_base: int,
     interface_drops: U64,
-    taps: Records,
+    tap_tx_queues: Records,
 ) -> None:
-    fd = int(taps[instance].fd)
+    fd = int(tap_tx_queues[instance].fd)
     for i, b in enumerate(frame):
         m = meta[b]
         nexts[i] = FREE

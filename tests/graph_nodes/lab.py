@@ -89,15 +89,18 @@ class Plug:
         self.linux.setblocking(False)
         self.linux.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
 
-    def attach(self, row: Any, epoll_fd: int) -> None:
-        row.fd, row.layer3, row.open, row.epoll_fd = self.fd, self.layer3, 1, epoll_fd
+    @property
+    def fds(self) -> list[int]:
+        return [self.fd]
+
+    def attach_rx(self, row: Any, queue: int, sw_if_index: int) -> None:
+        row.fd, row.layer3, row.open, row.sw_if_index = self.fds[queue], self.layer3, 1, sw_if_index
+
+    def attach_tx(self, row: Any, worker: int) -> None:
+        row.fd = self.fd
 
     @staticmethod
-    def detach(row: Any) -> None:
-        row.open = 0
-
-    @staticmethod
-    def poll_fds() -> tuple[int, ...]:
+    def poll_fds(queue: int) -> tuple[int, ...]:
         return ()
 
     def close(self) -> None:
@@ -126,11 +129,11 @@ class Ring:
         self.wire = Plug(layer3=False)
         self.next_rx = 0
 
-    def describe(self, row: Any) -> None:
-        row.rx, row.tx = self.start, self.start + RX_SLOTS * RX_SLOT_BYTES
-        row.fd = row.send_fd = self.wire.fd
-        row.rx_slots, row.rx_slot_bytes, row.rx_next = RX_SLOTS, RX_SLOT_BYTES, 0
-        row.tx_slots, row.tx_slot_bytes, row.tx_next = TX_SLOTS, TX_SLOT_BYTES, 0
+    def describe(self, rx: Any, tx: Any, sw_if_index: int) -> None:
+        rx.ring, rx.fd, rx.sw_if_index = self.start, self.wire.fd, sw_if_index
+        rx.slots, rx.slot_bytes, rx.next = RX_SLOTS, RX_SLOT_BYTES, 0
+        tx.tx, tx.fd, tx.send_fd = self.start + RX_SLOTS * RX_SLOT_BYTES, self.wire.fd, self.wire.fd
+        tx.tx_slots, tx.tx_slot_bytes, tx.tx_next = TX_SLOTS, TX_SLOT_BYTES, 0
 
     def word(self, at: int) -> Any:
         return self.heap.array[at : at + 4].view("<u4")
@@ -185,8 +188,8 @@ class Lab:
         self._before = self._snapshot()
 
     # ---- setting up -------------------------------------------------------------------------------------------------
-    def _input(self, template: str, interface: Interface) -> None:
-        index = self.engine.add_input(template, f"{interface.name}-input", interface, [])
+    def _input(self, template: str, interface: Interface, instance: int) -> None:
+        index = self.engine.add_input(template, f"{interface.name}-input", interface, [], instance=instance)
         self.worker.rows["polled"][index] = 1
 
     def _add_uplink(self) -> None:
@@ -195,8 +198,9 @@ class Lab:
         self.uplink = engine.interfaces.create(
             "host-eth0", "af-packet", UPLINK_MAC, 1500, UPLINK, output="interface-output", tx="af-packet-tx"
         )
-        self.ring.describe(engine.tables["af_packet_rings"].array[self.uplink.sw_if_index])
-        self._input("af-packet-input", self.uplink)
+        rx, tx = (engine.tables[f"af_packet_{way}_queues"].array for way in ("rx", "tx"))
+        self.ring.describe(rx[1], tx[self.uplink.sw_if_index], self.uplink.sw_if_index)
+        self._input("af-packet-input", self.uplink, instance=1)
         self.host_plug = Plug(layer3=False)
         self.host = self._plugged(self.host_plug, "tap0", mac=UPLINK_MAC, mtu=1500, flags=HOST)
         engine.interfaces.set_peer(self.uplink, self.host)

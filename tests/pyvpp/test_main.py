@@ -12,7 +12,7 @@ from pyvpp.main import LEAST_BUFFERS, MOST_BUFFERS, main
         (("--buffers", str(LEAST_BUFFERS - 1)), f"--buffers {LEAST_BUFFERS - 1}: from {LEAST_BUFFERS} to "),
         (("--buffers", str(MOST_BUFFERS + 1)), f"--buffers {MOST_BUFFERS + 1}: from {LEAST_BUFFERS} to {MOST_BUFFERS}"),
         (("--buffers", "-1"), "--buffers -1: from "),
-        (("--workers", "0"), "--workers 0: one worker"),
+        (("--workers", "0"), "--workers 0: from 1 to "),
         (("--hugepages", "-1"), "--hugepages -1: auto, off or a number"),
         (("--driver", "af-xdp"), "--driver af-xdp: not available"),
         (("--exec", "/nowhere"), "failed to open `/nowhere'"),

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from pyvpp.buffers import (
     take_small,
 )
 from pyvpp.device import af_packet, af_packet_input, af_packet_tx, tap, tap_input, tap_tx
-from pyvpp.device.af_packet import AfPacket
+from pyvpp.device.af_packet import AfPacket, Options
 from pyvpp.device.syscalls import take_socket_error
 from pyvpp.device.tap import Tap, open_pod_tun
 from pyvpp.interface import ADMIN_UP, HOST, INTERFACE, UPLINK
@@ -49,6 +49,7 @@ from pyvpp.node import FREE
 from pyvpp.tables import COUNTER
 
 SW_IF_INDEX = 3
+QUEUE = 5
 FRAME = 256
 
 
@@ -62,6 +63,10 @@ def send_rounds(
 ) -> None:  # fmt: skip
     for _ in range(rounds):
         send_kernel(heap, meta, frame, nexts, counters, instance, error_base, interfaces, drops, rings)
+
+
+def poll_fds(device: AfPacket | Tap) -> tuple[int, ...]:
+    return device.queues[0].poll_fds() if isinstance(device, AfPacket) else device.poll_fds()
 
 
 @dataclass
@@ -94,8 +99,10 @@ class Rig:
         self.interfaces["mtu"][SW_IF_INDEX] = self.mtu
         self.rx = np.zeros(8, COUNTER)
         self.drops = np.zeros(8, np.uint64)
-        self.rings = np.zeros(8, af_packet.AF_PACKET_RING)
-        self.taps = np.zeros(8, tap.TAP)
+        self.rx_queues = np.zeros(8, af_packet.AF_PACKET_RX_QUEUE)
+        self.tx_queues = np.zeros(8, af_packet.AF_PACKET_TX_QUEUE)
+        self.tap_rx_queues = np.zeros(8, tap.TAP_RX_QUEUE)
+        self.tap_tx_queues = np.zeros(8, tap.TAP_TX_QUEUE)
         self.free_at_start = self.free()
 
     def free(self) -> tuple[int, int]:
@@ -117,17 +124,23 @@ class Rig:
 
     def attach(self, device: AfPacket | Tap) -> None:
         if isinstance(device, AfPacket):
-            device.attach(self.buffers.heap, self.rings[SW_IF_INDEX])
+            device.map(self.buffers.heap)
+            device.queues[0].attach_rx(self.rx_queues[QUEUE], SW_IF_INDEX)
+            device.queues[0].attach_tx(self.tx_queues[SW_IF_INDEX])
         else:
-            device.attach(self.taps[SW_IF_INDEX])
+            device.attach_rx(self.tap_rx_queues[QUEUE], 0, SW_IF_INDEX)
+            device.attach_tx(self.tap_tx_queues[SW_IF_INDEX], 0)
         self.device = device
+
+    def poll_fds(self) -> tuple[int, ...]:
+        return poll_fds(self.device)
 
     def receive(self, *, wait: float = 2.0, at_least: int = 1) -> list[Received]:
         """Runs the input kernel until so many packets are there, or nothing more comes; the buffers go back to the pool."""
         found: list[Received] = []
         deadline = time.monotonic() + wait
         while len(found) < at_least and time.monotonic() < deadline:
-            select.select(self.device.poll_fds(), [], [], 0.05)
+            select.select(self.poll_fds(), [], [], 0.05)
             found += self.receive_once()
         return found
 
@@ -136,13 +149,13 @@ class Rig:
         b = self.buffers
         if isinstance(self.device, AfPacket):
             n = af_packet_input.af_packet_input(
-                b.heap.array, b.meta, frame, nexts, self.counters, self.pool, SW_IF_INDEX,
-                self.interfaces, self.rx, self.drops, self.rings,
+                b.heap.array, b.meta, frame, nexts, self.counters, self.pool, QUEUE,
+                self.interfaces, self.rx, self.drops, self.rx_queues,
             )  # fmt: skip
         else:
             n = tap_input.tap_input(
-                b.heap.array, b.meta, frame, nexts, self.counters, self.pool, SW_IF_INDEX, 0,
-                self.interfaces, self.rx, self.taps,
+                b.heap.array, b.meta, frame, nexts, self.counters, self.pool, QUEUE, 0,
+                self.interfaces, self.rx, self.tap_rx_queues,
             )  # fmt: skip
         result = []
         for i in range(n):
@@ -181,20 +194,12 @@ class Rig:
         if isinstance(self.device, AfPacket):
             af_packet_tx.af_packet_tx(
                 b.heap.array, b.meta, frame, nexts, self.counters, SW_IF_INDEX, 0,
-                self.interfaces, self.drops, self.rings,
+                self.interfaces, self.drops, self.tx_queues,
             )  # fmt: skip
         else:
             tap_tx.tap_tx(
-                b.heap.array, b.meta, frame, nexts, self.counters, SW_IF_INDEX, 0, self.drops, self.taps,
+                b.heap.array, b.meta, frame, nexts, self.counters, SW_IF_INDEX, 0, self.drops, self.tap_tx_queues,
             )  # fmt: skip
-
-    def send_again(self, rounds: int, frame: Any, nexts: Any) -> None:
-        """af-packet-tx over and over, in native code."""
-        b = self.buffers
-        send_rounds(
-            rounds, b.heap.array, b.meta, frame, nexts, self.counters, SW_IF_INDEX, 0,
-            self.interfaces, self.drops, self.rings,
-        )  # fmt: skip
 
     def transmit(self, *packets: Received | bytes) -> None:
         frame, nexts = self.transmission(packets)
@@ -319,7 +324,7 @@ def test_frames_arrive_bit_exact(pair: Namespaces, uplink: tuple[Rig, AfPacket])
 
 
 def test_the_ring_wraps_around(pair: Namespaces) -> None:
-    rig, device = Rig(), AfPacket("veth0", pair.near, rx_slots=16, tx_slots=16)
+    rig, device = Rig(), AfPacket("veth0", pair.near, Options(rx_slots=16, tx_slots=16))
     rig.attach(device)
     with pair.raw() as peer:
         for round_ in range(10):
@@ -335,7 +340,7 @@ def test_the_ring_wraps_around(pair: Namespaces) -> None:
 
 
 def test_a_full_ring_loses_in_linux_and_says_so(pair: Namespaces) -> None:
-    rig, device = Rig(), AfPacket("veth0", pair.near, rx_slots=16, tx_slots=16)
+    rig, device = Rig(), AfPacket("veth0", pair.near, Options(rx_slots=16, tx_slots=16))
     rig.attach(device)
     with pair.raw() as peer:
         for i in range(20):
@@ -345,7 +350,10 @@ def test_a_full_ring_loses_in_linux_and_says_so(pair: Namespaces) -> None:
         peer.send(ethernet(100))
         assert len(rig.receive()) == 1
         assert device.statistics() == af_packet.Statistics(packets=17, drops=4)
-        assert device.newly_missed() == 0
+        assert (device.newly_missed(), device.newly_missed()) == (
+            4,
+            0,
+        )  # whoever looks at the statistics takes none away
         for i in range(19):
             peer.send(ethernet(100, seed=i))
         assert (device.newly_missed(), device.newly_missed()) == (3, 0)
@@ -497,7 +505,7 @@ def test_a_large_packet_nobody_takes_is_not_taken_for_the_next(
 def test_a_full_queue_cuts_large_packets(vnet_peer: socket.socket, uplink: tuple[Rig, AfPacket]) -> None:
     """Small ones find room in the ring; what was cut is lost and counted, the rest stays in step."""
     rig, device = uplink
-    device._rings.setsockopt(socket.SOL_SOCKET, 33, 1)  # SO_RCVBUFFORCE: the least there is
+    device.queues[0].rings.setsockopt(socket.SOL_SOCKET, 33, 1)  # SO_RCVBUFFORCE: the least there is
     for frame in (large(60000, 1), large(9000, 2), PLAIN + ethernet(60), large(9000, 3)):
         vnet_peer.send(frame)
     assert [r.data for r in rig.receive(at_least=2)] == [large(60000, 1)[10:], ethernet(60)]
@@ -516,8 +524,8 @@ def test_an_error_of_the_socket_is_no_packet(
     pair.sh("NEAR link set veth0 down && NEAR link set veth0 up")
     assert [r.data for r in rig.receive(at_least=2)] == [large(9000, seed)[10:] for seed in (1, 2)]
     vnet_peer.send(large(9000, 3))
-    assert select.select(device.poll_fds(), [], [], 2)[0]
-    assert take_socket_error(device.poll_fds()[0]) == 0
+    assert select.select(poll_fds(device), [], [], 2)[0]
+    assert take_socket_error(poll_fds(device)[0]) == 0
     assert [r.data for r in rig.receive()] == [large(9000, 3)[10:]]
 
 
@@ -561,7 +569,7 @@ class Wire:
     def guarded(self) -> None:
         try:
             while self.running:
-                select.select(self.left.device.poll_fds() + self.right.device.poll_fds(), [], [], 0.05)
+                select.select(self.left.poll_fds() + self.right.poll_fds(), [], [], 0.05)
                 for source, sink in ((self.left, self.right), (self.right, self.left)):
                     for packet in source.receive_once():
                         self.seen.append(packet)
@@ -687,16 +695,27 @@ def test_a_large_packet_keeps_its_place(pair: Namespaces) -> None:
 
 
 @pytest.mark.slow
-def test_two_workers_send_by_one_ring(pair: Namespaces) -> None:
-    """Every frame leaves whole and once, whoever sends beside: two threads without the GIL, a vector of each again and again."""
-    rig, device = Rig(small=64), AfPacket("veth0", pair.near, tx_slots=64)
+def test_two_workers_send_at_once(pair: Namespaces) -> None:
+    """Every frame leaves whole and once, each worker's in order: two threads without the GIL, a vector of each again and again."""
+    rig, device = Rig(small=64), AfPacket("veth0", pair.near, Options(tx_queues=2, tx_slots=64))
     rig.attach(device)
+    tables = [rig.tx_queues, np.zeros(8, af_packet.AF_PACKET_TX_QUEUE)]
+    device.queues[1].attach_tx(tables[1][SW_IF_INDEX])
+    counters, drops = np.zeros((2, 8), np.uint64), np.zeros((2, 8), np.uint64)
     vectors, rounds = [[ethernet(60 + n, seed=worker * 100 + n) for n in range(8)] for worker in (0, 1)], 400
     calls = [rig.transmission(vector) for vector in vectors]
-    rig.send_again(1, *calls[0])  # compiles; nobody listens yet
+
+    def send(worker: int, rounds: int) -> None:
+        b = rig.buffers
+        send_rounds(
+            rounds, b.heap.array, b.meta, *calls[worker], counters[worker], SW_IF_INDEX, 0,
+            rig.interfaces, drops[worker], tables[worker],
+        )  # fmt: skip
+
+    send(0, 1)  # compiles; nobody listens yet
     with pair.raw() as peer:
         peer.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
-        threads = [threading.Thread(target=rig.send_again, args=(rounds, *call)) for call in calls]
+        threads = [threading.Thread(target=send, args=(worker, rounds)) for worker in (0, 1)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -705,11 +724,64 @@ def test_two_workers_send_by_one_ring(pair: Namespaces) -> None:
     for vector in vectors:
         mine_ = set(vector)
         assert [frame for frame in received if frame in mine_] == vector * rounds
-    assert not rig.counters.any()
+    assert not counters.any()
     for frame, _ in calls:
         rig.give_back(*map(int, frame))
     rig.done()
     device.close()
+
+
+def tcp_frame(flow: int, forth: bool = True, seed: int = 0) -> bytes:
+    ends = [("10.99.1.1", 1000 + flow), ("10.99.2.2", 80)]
+    (source, sport), (target, dport) = ends if forth else reversed(ends)
+    packet = IP(src=source, dst=target) / TCP(sport=sport, dport=dport) / Raw(f"{flow} {seed}".encode())
+    return bytes(Ether(src="02:00:00:00:00:02", dst="02:00:00:00:00:01") / packet)
+
+
+def test_queues_share_what_arrives_by_flow(pair: Namespaces) -> None:
+    """Each frame is received once; a connection's, both ways, by one queue; both queues have their share."""
+    flows, rounds = 64, 4
+    device = AfPacket("veth0", pair.near, Options(rx_queues=2))
+    rigs = [Rig(small=512), Rig(small=512)]
+    with pair.raw() as peer:
+        for round_ in range(rounds):
+            for flow in range(flows):
+                peer.send(tcp_frame(flow, round_ % 2 == 0, round_))
+    found = []
+    for rig, queue in zip(rigs, device.rx_queues, strict=True):
+        queue.map(rig.buffers.heap)
+        queue.attach_rx(rig.rx_queues[QUEUE], SW_IF_INDEX)
+        rig.device = device
+        found.append(set())
+        while received := rig.receive_once():
+            for each in received:
+                flow, _ = Ether(each.data)[Raw].load.split()
+                found[-1].add(int(flow))
+    assert [int(rig.rx[SW_IF_INDEX].packets) for rig in rigs] == [len(flows_) * rounds for flows_ in found]
+    assert not found[0] & found[1] and found[0] | found[1] == set(range(flows))
+    assert min(map(len, found)) > flows // 8
+    assert device.statistics() == af_packet.Statistics(flows * rounds, 0)
+    for rig in rigs:
+        rig.done()
+    device.close()
+
+
+def test_a_queue_in_company_is_deaf_until_it_has_joined(pair: Namespaces) -> None:
+    """Else what arrives meanwhile would be received by each of them."""
+    queues = netns.run_in(
+        pair.near, lambda: [af_packet.Queue("veth0", Options(), receives=True, in_company=True) for _ in range(2)]
+    )
+    with pair.raw() as peer:
+        peer.send(ethernet(60))
+        assert [queue.statistics().packets for queue in queues] == [0, 0]
+        group = queues[0].join(None)
+        assert queues[1].join(group) == group
+        for queue in queues:
+            queue.listen()
+        peer.send(ethernet(60))
+    assert sum(queue.statistics().packets for queue in queues) == 1
+    for queue in queues:
+        queue.close()
 
 
 def test_longer_than_the_mtu(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
@@ -723,7 +795,7 @@ def test_longer_than_the_mtu(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> 
 
 def test_what_linux_does_not_take_does_not_wait_in_the_ring(pair: Namespaces) -> None:
     """It would leave with the next packet, late, and there may be no next one."""
-    rig, device = Rig(), AfPacket("veth0", pair.near, rx_slots=16, tx_slots=16)
+    rig, device = Rig(), AfPacket("veth0", pair.near, Options(rx_slots=16, tx_slots=16))
     rig.attach(device)
     with pair.raw() as peer:
         for k in range(3):
@@ -772,10 +844,10 @@ def test_an_interface_that_went_down_does_not_keep_us_awake(pair: Namespaces, up
     """Linux leaves an error on the socket, and a socket with an error is always ready."""
     rig, device = uplink
     pair.sh("NEAR link set veth0 down")
-    assert select.select(device.poll_fds(), [], [], 0)[0]
+    assert select.select(poll_fds(device), [], [], 0)[0]
     for _ in range(af_packet_input.LOOK_EVERY):
         rig.receive_once()
-    assert not select.select(device.poll_fds(), [], [], 0)[0]
+    assert not select.select(poll_fds(device), [], [], 0)[0]
     assert rig.counters[af_packet_input.Counter.SOCKET_ERROR] == 1
     pair.sh("NEAR link set veth0 up")
     with pair.raw() as peer:
@@ -876,6 +948,40 @@ def test_a_tap_that_is_down(namespaces: Namespaces) -> None:
     device.close()
 
 
+def test_a_tun_answers_on_the_queue_that_wrote(namespaces: Namespaces) -> None:
+    """Both directions of a flow meet on one worker, whichever it is: Linux remembers who wrote (tun_flow_update)."""
+    device = Tap("tun0", layer3=True, namespace=namespaces.far, queues=2)
+    assert len(device.fds) == 2 and device.layer3
+    device.configure(up=True)
+    device.add_address(IPv4Interface("10.99.0.2/24"))
+    rigs = [Rig(), Rig()]
+    for queue, rig in enumerate(rigs):
+        device.attach_rx(rig.tap_rx_queues[QUEUE], queue, SW_IF_INDEX)
+        device.attach_tx(rig.tap_tx_queues[SW_IF_INDEX], queue)
+        rig.device = device
+    chosen = {port: port % 3 % 2 for port in range(2000, 2016)}
+
+    def answers() -> dict[int, int]:
+        """By which queue each flow was answered: a RST for each SYN."""
+        for port, queue in chosen.items():
+            rigs[queue].transmit(bytes(IP(src="10.99.0.1", dst="10.99.0.2") / TCP(sport=port, dport=9, flags="S")))
+        found: dict[int, int] = {}
+
+        def collect() -> bool:
+            for queue, rig in enumerate(rigs):
+                found.update({IP(each.data)[TCP].dport: queue for each in rig.receive_once()})
+            return len(found) == len(chosen)
+
+        assert eventually(collect)
+        return found
+
+    answers()  # the first may be on its way before Linux has written down who asked
+    assert answers() == chosen
+    for rig in rigs:
+        rig.done()
+    device.close()
+
+
 def test_a_pod_speaks_through_its_tun(namespaces: Namespaces) -> None:
     rig, device = Rig(), open_pod_tun("eth0", namespaces.names[1], IPv4Address("10.20.0.5"), mtu=1400)
     rig.attach(device)
@@ -919,7 +1025,7 @@ def test_a_persistent_tap_outlives_its_descriptor_and_is_adopted(namespaces: Nam
     first = Tap("tap0", namespace=namespaces.far, persistent=True)
     descriptor = os.dup(first.fd)
     first.close()
-    second = Tap("other", namespace=namespaces.far, fd=descriptor)
+    second = Tap("other", namespace=namespaces.far, fds=[descriptor])
     assert (second.name, second.layer3) == ("tap0", False)
     second.configure(mac=bytes.fromhex("020000000009"))
     assert second.mac() == bytes.fromhex("020000000009")

@@ -40,12 +40,16 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
         time.sleep(0.05)
 
 
+WORKERS = [pytest.param("1", id="1-worker"), pytest.param("2", id="2-workers")]
+
+
+@pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("ending", ["SIGTERM", "SIGKILL"])
-def test_open_connection_survives(two_nodes, ending: str) -> None:
+def test_open_connection_survives(two_nodes, ending: str, workers: str) -> None:
     cables, (node, other), _ = two_nodes
     before = demo.linux_view(node)
     connection = demo.LongConnection(node.host, other.host, other.address)
-    node.start(cables)
+    node.start(cables, "--workers", workers)
     node.wait_until_ready()
     connection.check("with pyvpp")
     if ending == "SIGTERM":
@@ -63,11 +67,12 @@ def test_open_connection_survives(two_nodes, ending: str) -> None:
     connection.close()
 
 
+@pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("kind", ["IPIP", "VXLAN"])
-def test_pods_meet(two_nodes, kind: str, tmp_path: Path) -> None:
+def test_pods_meet(two_nodes, kind: str, workers: str, tmp_path: Path) -> None:
     cables, nodes, wire = two_nodes
     for node in nodes:
-        node.start(cables)
+        node.start(cables, "--workers", workers)
         node.wait_until_ready()
     demo.step_pods(nodes)
     demo.step_tunnel(nodes, wire, kind, tmp_path)

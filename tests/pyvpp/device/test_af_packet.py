@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 
-from pyvpp.device import af_packet
+from pyvpp.device import af_packet, tap
+from pyvpp.tables import LINE_PAIR
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,13 @@ def test_a_receive_slot_holds_a_packet_of_the_mtu(mtu: int, slot_bytes: int) -> 
     assert header + mtu + 4 <= slot_bytes  # the header ends where IP begins
 
 
-def test_the_address_words_of_a_row_are_aligned() -> None:
-    offsets = {name: af_packet.AF_PACKET_RING.fields[name] for name in af_packet.AF_PACKET_RING.names}
+@pytest.mark.parametrize("row", [af_packet.AF_PACKET_RX_QUEUE, af_packet.AF_PACKET_TX_QUEUE])
+def test_the_address_words_of_a_row_are_aligned(row: Any) -> None:
+    offsets = {name: row.fields[name] for name in row.names if name != "pad"}
     assert all(offset % dtype.itemsize == 0 for dtype, offset, *_ in offsets.values())
+
+
+@pytest.mark.parametrize("row", [af_packet.AF_PACKET_RX_QUEUE, tap.TAP_RX_QUEUE])
+def test_no_two_receive_queues_share_a_pair_of_cache_lines(row: Any) -> None:
+    """Several workers write their rows of the same table."""
+    assert row.itemsize == LINE_PAIR
