@@ -20,6 +20,8 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pyvpp.errors import OperatorError
+from pyvpp.linux import ethtool
+from pyvpp.linux.ethtool import Offload
 
 AF_INET, AF_INET6 = int(socket.AF_INET), int(socket.AF_INET6)
 IFF_UP, IFF_NOARP, IFF_PROMISC, IFF_ALLMULTI, IFF_MULTICAST = 0x1, 0x80, 0x100, 0x200, 0x1000
@@ -138,6 +140,7 @@ class UplinkState(msgspec.Struct, frozen=True):
     routes: tuple[Route, ...]
     neighbors: tuple[Neighbor, ...]
     carrier: bool = True
+    gro: bool | None = None  # None: the driver does not say
 
 
 def plain(value: Any) -> Any:
@@ -268,6 +271,13 @@ def read_neighbors(ip: Any, ifindex: int) -> tuple[Neighbor, ...]:
     return tuple(found)
 
 
+def _read_gro(name: str) -> bool | None:
+    try:
+        return ethtool.read(name, Offload.GRO)
+    except OSError:
+        return None
+
+
 def read_uplink(ip: Any, link: Any) -> UplinkState:
     """Read everything about a link."""
     name, ifindex = str(link.get_attr("IFLA_IFNAME")), int(link["index"])
@@ -298,6 +308,7 @@ def read_uplink(ip: Any, link: Any) -> UplinkState:
         routes=read_routes(ip, name, frozenset(address.address for address in addresses)),
         neighbors=read_neighbors(ip, ifindex),
         carrier=bool(link.get_attr("IFLA_CARRIER")),
+        gro=_read_gro(name),
     )
 
 

@@ -19,8 +19,9 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux import apply, capture, netns
+from pyvpp.linux import apply, capture, ethtool, netns
 from pyvpp.linux.capture import UplinkState
+from pyvpp.linux.ethtool import Offload
 from pyvpp.linux.journal import Entry, Journal, holds_lock, lock_runtime_dir
 
 
@@ -81,6 +82,9 @@ def _restore_entry(entry: Entry) -> tuple[UplinkState | None, str]:
             if link["flags"] & capture.IFF_UP:
                 ip.link("set", index=ifindex, flags=0, change=capture.IFF_UP)
             ip.link("set", index=ifindex, ifname=state.name)
+        if state.gro is not None:
+            with contextlib.suppress(OSError):
+                ethtool.switch(state.name, Offload.GRO, state.gro)
         apply.prepare_link(ip, ifindex, state.name, state, with_mac=False)
         failures = apply.apply_state(ip, ifindex, state, wait=3.0 if not state.kind else 1.0)
     return (state if failures else None), ""

@@ -21,8 +21,9 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux import apply, capture, netns
+from pyvpp.linux import apply, capture, ethtool, netns
 from pyvpp.linux.capture import UplinkState
+from pyvpp.linux.ethtool import Offload
 from pyvpp.linux.journal import VERSION, Entry, Journal, Record, boot_id, holds_lock, lock_runtime_dir
 from pyvpp.linux.restore import restore
 
@@ -120,7 +121,7 @@ def _rename(ip: Any, ifindex: int, name: str) -> None:
     ip.link("set", index=ifindex, ifname=name)
 
 
-def _bring_nic_up(name: str, state: UplinkState) -> int:
+def _bring_nic_up(name: str, state: UplinkState, gro: bool) -> int:
     with IPRoute() as ip:
         link = capture.find_link(ip, name)
         if link is None:
@@ -129,7 +130,10 @@ def _bring_nic_up(name: str, state: UplinkState) -> int:
         if link.get_attr("IFLA_MTU") != state.mtu:
             ip.link("set", index=ifindex, IFLA_MTU=state.mtu)
         ip.link("set", index=ifindex, flags=capture.IFF_UP, change=capture.IFF_UP | capture.IFF_PROMISC)
-        return ifindex
+    if state.gro is not None and state.gro != gro:
+        with contextlib.suppress(OSError):  # it is an improvement, no necessity
+            ethtool.switch(name, Offload.GRO, gro)
+    return ifindex
 
 
 def _hold_marker(name: str) -> socket.socket:
@@ -143,8 +147,10 @@ def _hold_marker(name: str) -> socket.socket:
     return marker
 
 
-def take_over(state: UplinkState, runtime_dir: str | Path, queues: int = 1) -> TakenUplink:
+def take_over(state: UplinkState, runtime_dir: str | Path, queues: int = 1, *, gro: bool = True) -> TakenUplink:
     """Take over the uplink that `inspect_uplink` read. On any failure Linux is as it was; an OperatorError says why.
+
+    `gro`: whether the NIC is to coalesce what it receives, where its driver can, while it is ours.
 
     The runtime directory is locked by the caller (`lock_runtime_dir`) for as long as it runs.
     """
@@ -176,7 +182,7 @@ def take_over(state: UplinkState, runtime_dir: str | Path, queues: int = 1) -> T
                 undo.callback(restore, directory, state.name)
                 ip.link("set", index=state.ifindex, net_ns_fd=namespace)
                 _rename(ip, tap_ifindex, state.name)
-                nic_ifindex = netns.run_in(namespace, lambda: _bring_nic_up(state.name, state))
+                nic_ifindex = netns.run_in(namespace, lambda: _bring_nic_up(state.name, state, gro))
                 warnings = apply.apply_state(ip, tap_ifindex, state, wait=1.0)
             record.entries[-1].taken = True
             with contextlib.suppress(OperatorError):  # the first record is enough to restore from

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from pyvpp.linux import netns
+from pyvpp.linux import ethtool, netns
+from pyvpp.linux.ethtool import Offload
 
 T = TypeVar("T")
 
@@ -94,6 +95,10 @@ class Namespace:
         kinds = ("ipv4/conf", "ipv6/conf", "ipv4/neigh", "ipv6/neigh")
         shown["sysctl"] = self.run(sys.executable, "-c", read, sysctls_of, *kinds).stdout.splitlines()
         return shown
+
+    def gro(self, interface: str) -> bool:
+        """Whether an interface coalesces what it receives."""
+        return self.inside(lambda: ethtool.read(interface, Offload.GRO))
 
 
 class Sandbox:

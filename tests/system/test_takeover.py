@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from pyvpp.linux import ethtool
+from pyvpp.linux.ethtool import Offload
 from tests.system.conftest import Namespace, Pair, differences, run, wait_for_link_local
 
 # A process that takes eth0 over, passes every frame on between wire and TAP, and restores on SIGTERM.
@@ -239,6 +241,19 @@ def test_take_over_and_restore_give_the_same_configuration(sandbox: Pair, rich: 
     stop(process)
     assert_same(before, sandbox)
     assert_nothing_left(sandbox)
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_the_nic_coalesces_while_it_is_taken_and_then_as_before(sandbox: Pair, on: bool) -> None:
+    sandbox.host.inside(lambda: ethtool.switch("eth0", Offload.GRO, on))
+    process = start(sandbox)
+    taken = Namespace("taken")
+    taken.path = sandbox.runtime_dir / "netns-eth0"
+    assert taken.gro("eth0")
+    process.kill()
+    process.wait()
+    wait_until_restored(sandbox)
+    assert sandbox.host.gro("eth0") == on
 
 
 @pytest.mark.parametrize("family", [4, 6])
