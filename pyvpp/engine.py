@@ -59,7 +59,9 @@ class Engine:
         workers: int = 1,
         buffers: int = 16384,
         hugepages: str = "auto",
+        withheld: frozenset[str] = frozenset(),
     ) -> None:
+        self.withheld = withheld  # features that nobody but the operator enables
         self.declarations = declarations or load()
         self.events = Events()
         self.started = time.time()

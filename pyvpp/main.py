@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +21,7 @@ log = logging.getLogger("pyvpp")
 
 SUBCOMMANDS = ("demo", "bench", "warmup", "restore")
 DRIVERS = ("auto", "af-packet", "af-xdp")
+GRO = ("on", "nic", "graph", "off")
 DEFAULT_RUNTIME_DIR = "/run/pyvpp"
 MOST_WORKERS = 64
 LEAST_BUFFERS, MOST_BUFFERS = 1024, 1 << 21  # the heap's address range has room for twice as many
@@ -40,6 +42,10 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--uplink", action="append", default=[], metavar="IF", help="Linux interface to take over")
     p.add_argument("--driver", choices=DRIVERS, default="auto", help="how the NIC is driven")
+    p.add_argument(
+        "--gro", choices=GRO, default="on", metavar="on|nic|graph|off",
+        help="who coalesces TCP on its way to Linux: the NIC's driver and the node gro (on), one of them, or nobody",
+    )  # fmt: skip
     p.add_argument("--workers", type=int, default=1, metavar="N", help="worker threads")
     p.add_argument("--exec", dest="script", metavar="FILE", help="commands to run at start")
     p.add_argument("--runtime-dir", default=DEFAULT_RUNTIME_DIR, metavar="DIR", help="sockets and the journal")
@@ -168,7 +174,11 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
     declarations = load()
     await asyncio.to_thread(warm_up, declarations)
     try:
-        engine = Engine(declarations, workers=options.workers, buffers=options.buffers, hugepages=options.hugepages)
+        withheld = frozenset[str]() if options.gro in ("on", "graph") else frozenset({"gro"})
+        engine = Engine(
+            declarations, workers=options.workers, buffers=options.buffers, hugepages=options.hugepages,
+            withheld=withheld,
+        )  # fmt: skip
     except (OSError, MemoryError) as error:
         raise OperatorError(f"--buffers {options.buffers}: no memory for so many: {error}") from error
     tree = command_tree(declarations.packages)
@@ -182,7 +192,8 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
             if stop.is_set():
                 break
             state = await asyncio.to_thread(inspect_uplink, name)
-            uplink = await asyncio.to_thread(take_over, state, options.runtime_dir, options.workers)
+            take = partial(take_over, state, options.runtime_dir, options.workers, gro=options.gro in ("on", "nic"))
+            uplink = await asyncio.to_thread(take)
             taken.append(uplink)
             add_uplink(engine, uplink)
             for warning in uplink.warnings:

@@ -74,6 +74,7 @@ REPLACED = {
     "ip4-frag": ("packet fragmented", "gso packet segmented"),
     "gso-ip4": ("packets segmented",),
     "gso-l2-ip4": ("packets segmented",),
+    "gro": ("packets coalesced",),
 }
 """Counters of packets that ended in a node since others took their place."""
 

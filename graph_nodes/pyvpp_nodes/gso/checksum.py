@@ -7,7 +7,7 @@ Sums are taken in the machine's byte order and stored in it (RFC 1071, 2 B): no 
 from pyvpp.buffers import CSUM_PARTIAL
 from pyvpp.jit import inline, jit
 from pyvpp.typing import U8, Record
-from pyvpp.wire import le32, put_le16, u8
+from pyvpp.wire import put_le16, u8
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import fold, sum_bytes
 
@@ -20,14 +20,17 @@ def never_zero(checksum: int) -> int:
     return checksum if checksum else 0xFFFF
 
 
+@inline
+def pseudo_header_sum(heap: U8, ip: int, l4_bytes: int, protocol: int) -> int:
+    """The unfolded sum of the pseudo header (RFC 793, RFC 8200) of so many bytes of TCP or UDP."""
+    addresses = sum_bytes(heap, ip + 8, 32) if u8(heap, ip) >> 4 == 6 else sum_bytes(heap, ip + 12, 8)
+    return addresses + (protocol << 8) + ((l4_bytes & 0xFF) << 8) + (l4_bytes >> 8)
+
+
 @jit
 def put_l4_checksum(heap: U8, ip: int, l4: int, l4_bytes: int, protocol: int, checksum_offset: int) -> None:
-    """Computes a TCP or UDP checksum with its pseudo header (RFC 793, RFC 8200), whatever the field held."""
-    if u8(heap, ip) >> 4 == 4:
-        pseudo = le32(heap, ip + 12) + le32(heap, ip + 16)
-    else:
-        pseudo = sum_bytes(heap, ip + 8, 32)
-    pseudo += (protocol << 8) + ((l4_bytes & 0xFF) << 8) + (l4_bytes >> 8)
+    """Computes a TCP or UDP checksum with its pseudo header, whatever the field held."""
+    pseudo = pseudo_header_sum(heap, ip, l4_bytes, protocol)
     put_le16(heap, l4 + checksum_offset, 0)
     put_le16(heap, l4 + checksum_offset, never_zero(fold(pseudo + sum_bytes(heap, l4, l4_bytes)) ^ 0xFFFF))
 

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that switch segmentation and coalescing on an interface."""
+
+from typing import Any
+
+from pyvpp.cli.registry import Arguments, command
+from pyvpp_nodes.ethernet.interface_output import ARC
+
+
+@command("set interface feature gro", help="set interface feature gro INTERFACE [enable|disable]")
+def set_interface_feature_gro(engine: Any, args: Arguments) -> None:
+    """Coalesce the TCP packets of each frame that leaves by an interface; on for TAPs and TUNs from the start."""
+    switch(engine, args, "gro")
+
+
+def switch(engine: Any, args: Arguments, node: str) -> None:
+    interface = args.interface(engine)
+    on = args.expect("enable", "disable") == "enable" if args else True
+    args.end()
+    engine.features.enable(ARC.name, node, interface.sw_if_index, on)
