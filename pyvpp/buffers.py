@@ -9,12 +9,13 @@ buffer given back is the first taken again: its lines are still in the cache, wh
 import ctypes
 import logging
 import mmap
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import uint32
 
-from pyvpp.jit import inline
+from pyvpp.jit import inline, plain
 from pyvpp.tables import own_lines, record_dtype
 from pyvpp.typing import U8, U32, Records
 
@@ -70,6 +71,14 @@ def slot_start(b: int) -> int:
     if b < LARGE_BUFFERS:
         return b * LARGE_SLOT
     return SMALL_START + (b - LARGE_BUFFERS) * SMALL_SLOT
+
+
+@inline
+def buffer_at(offset: int) -> int:
+    """The buffer whose slot a heap offset lies in."""
+    if offset < SMALL_START:
+        return offset // LARGE_SLOT
+    return LARGE_BUFFERS + (offset - SMALL_START) // SMALL_SLOT
 
 
 @inline
@@ -134,6 +143,7 @@ def emit_to(emit: U32, b: int, next_: int) -> bool:
     return True
 
 
+HUGEPAGES, ORDINARY_PAGES = "2 MB hugepages", "ordinary pages"
 EMIT_PACKETS = 12288  # a vector of 256 packets of 64 KiB, each cut into 46 for an MTU of 1450
 
 
@@ -164,8 +174,8 @@ class Heap:
         self._free_rings: dict[int, list[int]] = {}
         self.array: U8 = np.ctypeslib.as_array((ctypes.c_uint8 * self._RESERVED).from_address(self.address))
 
-    def _map(self, address: int | None, length: int, protection: int, flags: int, fd: int) -> int:
-        result = self._mmap(address, length, protection, flags, fd, 0)
+    def _map(self, address: int | None, length: int, protection: int, flags: int, fd: int, start: int = 0) -> int:
+        result = self._mmap(address, length, protection, flags, fd, start)
         if result is None or result == ctypes.c_void_p(-1).value:
             code = ctypes.get_errno()
             raise OSError(code, f"mmap of {length} bytes failed: {__import__('os').strerror(code)}")
@@ -177,14 +187,14 @@ class Heap:
             try:
                 flags = anonymous | self._MAP_FIXED | self._MAP_HUGETLB
                 self._map(self.address, self.slot_bytes, access, flags, -1)
-                return "2 MB hugepages"
+                return HUGEPAGES
             except OSError as error:
                 log.info("no hugepages for the heap (%s): ordinary pages are used", error)
         self._map(self.address, self.slot_bytes, access, anonymous | self._MAP_FIXED | self._MAP_NORESERVE, -1)
-        return "ordinary pages"
+        return ORDINARY_PAGES
 
-    def map_ring(self, fd: int, length: int) -> int:
-        """Maps a file's memory (a packet socket's rings) into the heap; returns its heap offset.
+    def map_ring(self, fd: int, length: int, start: int = 0) -> int:
+        """Maps a file's memory (a packet socket's rings) from `start` on into the heap; returns its heap offset.
 
         Raises OSError. Freed by `unmap_ring`.
         """
@@ -194,7 +204,7 @@ class Heap:
         if offset + length > self._RESERVED:
             raise OSError(12, "no room for another ring in the heap's address range")
         access = mmap.PROT_READ | mmap.PROT_WRITE
-        self._map(self.address + offset, length, access, mmap.MAP_SHARED | self._MAP_FIXED, fd)
+        self._map(self.address + offset, length, access, mmap.MAP_SHARED | self._MAP_FIXED, fd, start)
         if offset == self._next_ring:
             self._next_ring += length
         return offset
@@ -227,6 +237,7 @@ class Buffers:
         room = np.zeros((total + 1) * 64, np.uint8)
         self.meta: Records = room[-room.ctypes.data % 64 :][: total * 64].view(BUFFER)
         self.pools: list[U32] = []
+        self._owner = np.zeros(total, np.uint16)
         every_small = np.arange(total - 1, LARGE_BUFFERS - 1, -1, dtype=np.uint32)
         every_large = np.arange(LARGE_BUFFERS - 1, NO_BUFFER, -1, dtype=np.uint32)
         shares = zip(np.array_split(every_small, workers), np.array_split(every_large, workers), strict=True)
@@ -236,6 +247,7 @@ class Buffers:
             pool[POOL_ENTRIES : POOL_ENTRIES + len(mine)] = mine
             pool[POOL_ENTRIES + small : POOL_ENTRIES + small + len(large)] = large
             pool[POOL_SMALL], pool[POOL_LARGE] = len(mine), len(large)
+            self._owner[mine] = self._owner[large] = len(self.pools)
             self.pools.append(pool)
 
     @property
@@ -247,3 +259,19 @@ class Buffers:
     def free(self) -> int:
         """How many of them are free at this moment."""
         return sum(int(pool[POOL_SMALL]) + int(pool[POOL_LARGE]) for pool in self.pools)
+
+    def take_free(self, worker: int, n: int, usable: Callable[[U32], Any]) -> U32:
+        """Up to n free small buffers of a worker, of those that `usable` says True of; at a barrier only."""
+        pool = self.pools[worker]
+        free = pool[POOL_ENTRIES : POOL_ENTRIES + int(pool[POOL_SMALL])].copy()
+        positions = np.flatnonzero(usable(free))[-n:] if n else np.zeros(0, np.int64)
+        kept = np.delete(free, positions)
+        pool[POOL_ENTRIES : POOL_ENTRIES + len(kept)] = kept
+        pool[POOL_SMALL] = len(kept)
+        return free[positions]
+
+    def put_back(self, buffers: U32) -> None:
+        """Frees buffers, each for the worker that had it at first; at a barrier only."""
+        put = plain(give_back)
+        for b in buffers:
+            put(self.pools[int(self._owner[b])], int(b))

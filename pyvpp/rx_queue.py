@@ -55,10 +55,14 @@ class RxQueues:
     def of(self, interface: Interface) -> list[RxQueue]:
         return [queue for queue in self._queues if queue.interface is interface]
 
+    def by_load(self) -> list[int]:
+        """The workers, those with the fewest queues first."""
+        counts = [sum(queue.worker is worker for queue in self._queues) for worker in self._engine.workers]
+        return sorted(range(len(counts)), key=lambda index: counts[index])
+
     def least_busy(self) -> int:
         """The worker with the fewest queues, the first of several."""
-        counts = [sum(queue.worker is worker for queue in self._queues) for worker in self._engine.workers]
-        return counts.index(min(counts))
+        return self.by_load()[0]
 
     def add(
         self,

@@ -329,14 +329,14 @@ def create_host_interface(engine: Any, args: Arguments) -> Output:
     name = mac = None
     while args:
         if args.accept("name"):
-            name = _linux_name(args)
+            name = linux_name(args)
         elif args.accept("hw-addr"):
-            mac = _unicast_mac(args)
+            mac = unicast_mac(args)
         else:
             raise args.unknown("name", "hw-addr")
     if name is None:
         raise CommandError("missing host interface name")
-    return _created(devices.add_host_interface(engine, name, mac=mac))
+    return created(devices.add_host_interface(engine, name, mac=mac))
 
 
 @command("delete host-interface", help="delete host-interface name IFNAME")
@@ -348,7 +348,7 @@ def delete_host_interface(engine: Any, args: Arguments) -> None:
     interface = engine.interfaces.by_name(f"host-{name}")
     if interface is None or interface.kind != "af-packet":
         raise CommandError(f"no host-interface on `{name}'")
-    _delete(engine, interface)
+    delete(engine, interface)
 
 
 @command(
@@ -372,13 +372,13 @@ def create_tap(engine: Any, args: Arguments) -> Output:
         elif args.accept("host-ns"):
             namespace = args.word("a network namespace")
         elif args.accept("host-if-name"):
-            name = _linux_name(args)
+            name = linux_name(args)
         elif args.accept("host-ip4-addr"):
             address = args.address4()
         elif args.accept("host-mtu-size"):
             mtu = args.unsigned(min=MTU_MIN, max=MTU_MAX, what="an MTU")
         elif args.accept("hw-addr"):
-            mac = _unicast_mac(args)
+            mac = unicast_mac(args)
         else:
             raise args.unknown("id", "tun", "host-ns", "host-if-name", "host-ip4-addr", "host-mtu-size", "hw-addr")
     if name is None:
@@ -392,7 +392,7 @@ def create_tap(engine: Any, args: Arguments) -> Output:
             raise CommandError(f"a pod's address is one address, got `{address}' (expected {address.ip}/32)")
         pod_mtu = mtu or devices.DEFAULT_TUN_MTU
         pod = devices.add_pod(engine, namespace, name, address.ip, instance=instance, mtu=pod_mtu)
-        return _created(pod)
+        return created(pod)
     interface = devices.add_tap(engine, name, instance=instance, namespace=namespace, mac=mac, mtu=mtu, tun=tun)
     if address:
         try:
@@ -400,7 +400,7 @@ def create_tap(engine: Any, args: Arguments) -> Output:
         except OSError as error:
             engine.interfaces.delete(interface)
             raise CommandError(f"host-ip4-addr {address}: {error}") from error
-    return _created(interface)
+    return created(interface)
 
 
 @command("delete tap", help="delete tap INTERFACE")
@@ -410,7 +410,7 @@ def delete_tap(engine: Any, args: Arguments) -> None:
     args.end()
     if interface.kind not in ("tap", "tun"):
         raise CommandError(f"{interface.name} is no tap (it is {interface.kind})")
-    _delete(engine, interface)
+    delete(engine, interface)
 
 
 @command(
@@ -423,7 +423,7 @@ def create_loopback_interface(engine: Any, args: Arguments) -> Output:
     mac = instance = None
     while args:
         if args.accept("mac"):
-            mac = _unicast_mac(args)
+            mac = unicast_mac(args)
         elif args.accept("instance"):
             instance = args.unsigned(max=0xFFFF, what="an instance")
         else:
@@ -434,7 +434,7 @@ def create_loopback_interface(engine: Any, args: Arguments) -> Output:
         name, kind="loopback", mac=mac or b"\xde\xad" + number.to_bytes(4, "big"), mtu=LOOPBACK_MTU, admin_up=False,
         output="interface-output", tx="loopback-tx",
     )  # fmt: skip
-    return _created(made)
+    return created(made)
 
 
 @command(
@@ -449,7 +449,7 @@ def delete_loopback_interface(engine: Any, args: Arguments) -> None:
     args.end()
     if interface.kind != "loopback":
         raise CommandError(f"{interface.name} is no loopback interface (it is {interface.kind})")
-    _delete(engine, interface)
+    delete(engine, interface)
 
 
 @command("set interface l2 xconnect", help="set interface l2 xconnect INTERFACE INTERFACE")
@@ -483,24 +483,24 @@ def set_interface_l3(engine: Any, args: Arguments) -> None:
         engine.interfaces.set_peer(interface, None)
 
 
-def _created(interface: Any) -> Output:
+def created(interface: Any) -> Output:
     return Output(interface.name, {"name": interface.name, "sw_if_index": interface.sw_if_index})
 
 
-def _delete(engine: Any, interface: Any) -> None:
+def delete(engine: Any, interface: Any) -> None:
     if interface.flags & (UPLINK | HOST):
         raise CommandError(f"{interface.name} belongs to an uplink, which stays as long as pyvpp runs")
     engine.interfaces.delete(interface)
 
 
-def _linux_name(args: Arguments) -> str:
+def linux_name(args: Arguments) -> str:
     name = args.word("the name of a Linux interface")
     if len(os.fsencode(name)) > LONGEST_LINUX_NAME or "/" in name or name in (".", ".."):
         raise CommandError(f"invalid interface name `{name}' (expected 1 to {LONGEST_LINUX_NAME} bytes without /)")
     return name
 
 
-def _unicast_mac(args: Arguments) -> bytes:
+def unicast_mac(args: Arguments) -> bytes:
     word = args.peek() or ""
     mac = args.mac()
     if mac[0] & 1 or not any(mac):

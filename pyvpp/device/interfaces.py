@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyvpp.device.af_packet import AfPacket, Options
+from pyvpp.device.af_xdp import AfXdp
 from pyvpp.device.tap import Tap, open_namespace, open_pod_tun
 from pyvpp.errors import OperatorError
 from pyvpp.interface import HOST, P2P, UPLINK, Interface
@@ -223,9 +224,11 @@ def follow_devices(engine: "Engine") -> None:
     for interface in engine.interfaces:
         device = interface.device
         try:
-            if isinstance(device, AfPacket):
+            if isinstance(device, AfPacket | AfXdp):
                 missed[interface.sw_if_index] += device.newly_missed()
                 engine.interfaces.set_link(interface, device.link_up())
+                if isinstance(device, AfXdp):
+                    device.push()
             elif isinstance(device, Tap) and interface.link_up and not device.alive():
                 log.warning("%s: its other end %s is gone, delete it", interface.name, device.name)
                 engine.interfaces.set_link(interface, False)

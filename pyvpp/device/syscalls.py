@@ -19,7 +19,7 @@ from numba import int32, int64, types, uint32, uint64
 from numba.extending import intrinsic
 
 from pyvpp.jit import COMPILED, inline
-from pyvpp.typing import U8
+from pyvpp.typing import U8, Records
 
 EAGAIN = 11
 EIO = 5
@@ -69,6 +69,12 @@ if not COMPILED:
         """Writes a word after everything that precedes in program order."""
         heap[offset : offset + 4].view("<u4")[0] = value
 
+    def lock(rows: Records, offset: int) -> None:
+        """Waits until this worker alone has what the word guards, at a byte offset of a table."""
+
+    def unlock(rows: Records, offset: int) -> None:
+        """Lets the next one."""
+
 else:
     _external: Any = types.ExternalFunction
     _read = _external("read", types.int64(types.int32, types.int64, types.uint64))
@@ -111,6 +117,25 @@ else:
             return context.get_dummy_value()
 
         return types.void(heap, types.int64, types.int64), emit
+
+    @intrinsic
+    def _exchange(typing_context: Any, rows: Any, offset: Any, value: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            at = _pointer(context, builder, signature, arguments, _WORD)
+            return builder.zext(builder.atomic_rmw("xchg", at, builder.trunc(arguments[2], _WORD), "acq_rel"), _LONG)
+
+        return types.int64(rows, types.int64, types.int64), emit
+
+    @inline
+    def lock(rows: Records, offset: int) -> None:
+        exchange: Any = _exchange
+        while exchange(rows, offset, 1):
+            pass
+
+    @inline
+    def unlock(rows: Records, offset: int) -> None:
+        exchange: Any = _exchange
+        exchange(rows, offset, 0)
 
     @intrinsic
     def _load_int(typing_context: Any, address: Any) -> Any:

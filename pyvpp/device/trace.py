@@ -27,6 +27,13 @@ def format_af_packet_input(record: TraceRecord) -> list[str]:
     ]
 
 
+def format_af_xdp_input(record: TraceRecord) -> list[str]:
+    return [
+        f"af_xdp: hw_if_index {record.rx} next {record.next}, {record.rx_name} {record.len} bytes",
+        *offload_lines(record),
+    ]
+
+
 def format_tap_input(record: TraceRecord) -> list[str]:
     return [
         f"virtio: hw_if_index {record.rx} next {record.next} vring 0, {record.rx_name} {record.len} bytes",
@@ -45,6 +52,10 @@ def _format_tx(kind: str, record: TraceRecord) -> list[str]:
 
 def format_af_packet_tx(record: TraceRecord) -> list[str]:
     return _format_tx("af_packet", record)
+
+
+def format_af_xdp_tx(record: TraceRecord) -> list[str]:
+    return _format_tx("af_xdp", record)
 
 
 def format_tap_tx(record: TraceRecord) -> list[str]:

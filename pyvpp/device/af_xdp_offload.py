@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What AF_XDP does not say of a packet, found in the packet itself: a checksum left to do, a segmentation.
+
+A veth peer leaves TCP and UDP checksums to a device that is not there (CHECKSUM_PARTIAL), and packets of 64 KiB to be
+segmented; Linux knows of both, but an AF_XDP socket gets the bytes alone. The checksum field then holds the bare sum
+of the pseudo header. A packet that is complete has that there by chance, one in 65536, and loses nothing by being taken
+for one that is not: of F = P (field and pseudo header's sum) and P + F + S = -0 (RFC 1071: right) follows that the
+checksum to be filled in, -(F + S), is P again.
+
+The segment size is nowhere in the packet; it is what the MTU leaves, as the sender's was. UDP has no such size that
+both ends agree on: a datagram longer than the MTU cannot be cut as its sender meant, and stays as it is.
+"""
+
+from pyvpp.buffers import CSUM_PARTIAL
+from pyvpp.device.vnet import GSO_TCP4, GSO_TCP6, TCP_DATA_OFFSET, TCP_HEADER, UDP_HEADER
+from pyvpp.jit import inline, jit
+from pyvpp.typing import U8, Record
+from pyvpp.wire import be16, le16, le32, put_le16, put_le32, u8
+
+ETHERNET_HEADER, TAG = 14, 4
+IP4, IP6, CTAG, STAG = 0x0800, 0x86DD, 0x8100, 0x88A8
+IP4_HEADER, IP6_HEADER = 20, 40
+FRAGMENT = 0x3FFF  # more to come, or not the first
+TCP, UDP, IPIP, IP6IP = 6, 17, 4, 41
+TCP_CHECKSUM, UDP_CHECKSUM = 16, 6
+VXLAN_PORT, VXLAN_HEADER = 4789, 8
+LAYERS = 6  # Ethernet, IP and UDP outside, Ethernet and IP inside; one to spare
+
+
+@inline
+def fold(total: int) -> int:
+    """A sum of 16-bit words, or of 32-bit ones, as 16 bits."""
+    total = (total & 0xFFFFFFFF) + (total >> 32)
+    total = (total & 0xFFFF) + (total >> 16)
+    total = (total & 0xFFFF) + (total >> 16)
+    return (total & 0xFFFF) + (total >> 16)
+
+
+@inline
+def swapped(value: int) -> int:
+    """A big-endian 16-bit number as the machine would load it: sums are taken in its own order (RFC 1071, 2 B)."""
+    return (value & 0xFF) << 8 | value >> 8
+
+
+@inline
+def sum_words(heap: U8, at: int, n: int) -> int:
+    """The sum of n bytes, an odd one at the end padded with zero; not folded."""
+    total = 0
+    for k in range(n // 4):
+        total += le32(heap, at + 4 * k)
+    rest = at + n // 4 * 4
+    if n & 2:
+        total += le16(heap, rest)
+        rest += 2
+    if n & 1:
+        total += u8(heap, rest)
+    return total
+
+
+@inline
+def is_bare(heap: U8, ip: int, l4: int, protocol: int, field: int) -> bool:
+    """Whether a checksum field holds the pseudo header's sum and nothing else."""
+    if u8(heap, ip) >> 4 == 4:
+        n = be16(heap, ip + 2) - (l4 - ip)
+        total = le32(heap, ip + 12) + le32(heap, ip + 16)
+    else:
+        n = be16(heap, ip + 4) - (l4 - ip - IP6_HEADER)
+        total = sum_words(heap, ip + 8, 32)
+    return int(le16(heap, l4 + field)) == fold(total + swapped(protocol) + swapped(n & 0xFFFF))
+
+
+@inline
+def leave_to_device(heap: U8, m: Record, l4: int, field: int, gso_type: int, mtu: int) -> None:
+    """Notes an unfinished checksum, and a segmentation when the packet is longer than the MTU."""
+    m.flags = int(m.flags) | CSUM_PARTIAL
+    m.csum_start = l4
+    m.csum_offset = field
+    headers = l4 - int(m.cur) + (u8(heap, l4 + TCP_DATA_OFFSET) >> 4 << 2)
+    size = mtu + ETHERNET_HEADER - headers
+    if gso_type and int(m.len) > mtu + ETHERNET_HEADER + TAG and size > 0:
+        m.gso_type = gso_type
+        m.gso_size = size
+
+
+@jit
+def find_unfinished(heap: U8, m: Record, mtu: int) -> None:
+    """Notes what is left to do on a packet that begins with an Ethernet header; looks into IPIP and VXLAN too."""
+    end = int(m.cur) + int(m.len)
+    at = int(m.cur) + ETHERNET_HEADER
+    kind = be16(heap, at - 2)
+    for _ in range(LAYERS):
+        if kind in (CTAG, STAG):
+            at += TAG
+            kind = be16(heap, at - 2)
+            continue
+        if kind == IP4:
+            l4 = at + ((u8(heap, at) & 0xF) << 2)
+            protocol = u8(heap, at + 9)
+            if at + IP4_HEADER > end or be16(heap, at + 6) & FRAGMENT:
+                return
+        elif kind == IP6:
+            l4 = at + IP6_HEADER
+            protocol = u8(heap, at + 6)
+        else:
+            return
+        if l4 + UDP_HEADER > end:
+            return
+        if protocol == TCP:
+            if l4 + TCP_HEADER <= end and is_bare(heap, at, l4, TCP, TCP_CHECKSUM):
+                leave_to_device(heap, m, l4, TCP_CHECKSUM, GSO_TCP4 if kind == IP4 else GSO_TCP6, mtu)
+            return
+        if protocol == UDP:
+            if is_bare(heap, at, l4, UDP, UDP_CHECKSUM):
+                leave_to_device(heap, m, l4, UDP_CHECKSUM, 0, mtu)
+                return
+            if be16(heap, l4 + 2) != VXLAN_PORT:
+                return
+            at = l4 + UDP_HEADER + VXLAN_HEADER + ETHERNET_HEADER
+            kind = be16(heap, at - 2)
+        elif protocol in (IPIP, IP6IP):
+            at = l4
+            kind = IP4 if protocol == IPIP else IP6
+        else:
+            return
+
+
+@jit
+def finish_checksum(heap: U8, m: Record) -> None:
+    """Completes a CSUM_PARTIAL checksum, whose field holds the pseudo header's sum, for a device that does not."""
+    start = int(m.csum_start)
+    field = start + int(m.csum_offset)
+    total = fold(sum_words(heap, start, int(m.cur) + int(m.len) - start)) ^ 0xFFFF
+    put_le16(heap, field, total if total else 0xFFFF)
+    m.flags = int(m.flags) & (0xFFFFFFFF ^ CSUM_PARTIAL)
+
+
+TX_METADATA_BYTES = 24  # struct xsk_tx_metadata: flags u64, csum_start u16, csum_offset u16, times
+_CHECKSUM = 2
+
+
+@inline
+def put_tx_metadata(heap: U8, m: Record) -> None:
+    """Leaves a checksum to the device, by what lies in front of the packet."""
+    at = int(m.cur) - TX_METADATA_BYTES
+    put_le32(heap, at, _CHECKSUM)
+    put_le32(heap, at + 4, 0)
+    put_le16(heap, at + 8, int(m.csum_start) - int(m.cur))
+    put_le16(heap, at + 10, int(m.csum_offset))
+    put_le32(heap, at + 12, 0)
+    put_le32(heap, at + 16, 0)
+    put_le32(heap, at + 20, 0)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An interface of Linux asked by ioctl(2): state, MTU, MAC address, driver, number of queues."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import socket
+import struct
+
+_SIOCGIFNAME, _SIOCGIFFLAGS, _SIOCGIFMTU, _SIOCGIFHWADDR, _SIOCGIFINDEX, _SIOCETHTOOL = (
+    0x8910, 0x8913, 0x8921, 0x8927, 0x8933, 0x8946,
+)  # fmt: skip
+_ETHTOOL_GDRVINFO, _ETHTOOL_GCHANNELS = 0x03, 0x3C
+_IFF_UP, _IFF_RUNNING = 0x1, 0x40
+
+
+class LinuxInterface:
+    """An interface of Linux as ioctl(2) shows it, in the namespace this was made in; follows a rename."""
+
+    def __init__(self, name: str) -> None:
+        """Raises OSError when there is none of the name."""
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            request = struct.pack("16s24x", name.encode())
+            self.ifindex = int(struct.unpack_from("i", fcntl.ioctl(self._socket, _SIOCGIFINDEX, request), 16)[0])
+        except OSError:
+            self._socket.close()
+            raise
+
+    def _ask(self, request: int, data: bytes = b"") -> bytes:
+        name = fcntl.ioctl(self._socket, _SIOCGIFNAME, struct.pack("16xi20x", self.ifindex))[:16]
+        return fcntl.ioctl(self._socket, request, name + data.ljust(24, b"\0"))[16:]
+
+    def _ethtool(self, command: int, length: int) -> bytes:
+        room = ctypes.create_string_buffer(struct.pack("I", command), length)
+        self._ask(_SIOCETHTOOL, struct.pack("Q", ctypes.addressof(room)))
+        return room.raw
+
+    def mac(self) -> bytes:
+        return self._ask(_SIOCGIFHWADDR)[2:8]
+
+    def mtu(self) -> int:
+        return int(struct.unpack_from("i", self._ask(_SIOCGIFMTU))[0])
+
+    def up(self) -> bool:
+        """Up and with a carrier."""
+        flags = int(struct.unpack_from("H", self._ask(_SIOCGIFFLAGS))[0])
+        return flags & (_IFF_UP | _IFF_RUNNING) == _IFF_UP | _IFF_RUNNING
+
+    def driver(self) -> str:
+        """The driver's name, empty when it does not say."""
+        with contextlib.suppress(OSError):
+            return self._ethtool(_ETHTOOL_GDRVINFO, 196)[4:36].split(b"\0", 1)[0].decode()
+        return ""
+
+    def rx_queues(self) -> int:
+        """Receive queues in use (struct ethtool_channels)."""
+        with contextlib.suppress(OSError):
+            rx, _, _, combined = struct.unpack_from("4I", self._ethtool(_ETHTOOL_GCHANNELS, 36), 20)
+            return max(1, int(rx + combined))
+        return 1
+
+    def close(self) -> None:
+        self._socket.close()
