@@ -7,20 +7,21 @@ Every step compares first and changes only what differs, so that applying twice 
 from __future__ import annotations
 
 import errno
-import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pyroute2.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST
+from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl import RTM_DELROUTE, RTM_NEWADDR, RTM_NEWNEIGH, RTM_NEWROUTE
+from pyroute2.netlink.rtnl import RTM_NEWADDR
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ndmsg import ndmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from pyvpp.linux import capture
-from pyvpp.linux.capture import AF_INET6, Address, Neighbor, Route, UplinkState
+from pyvpp.linux import capture, multicast, routes
+from pyvpp.linux.capture import Address, UplinkState
+from pyvpp.linux.discipline import apply_disciplines
+from pyvpp.linux.neighbors import apply_neighbors
+from pyvpp.linux.routes import AF_INET6
 
 _ASK = NLM_F_REQUEST | NLM_F_ACK
 _ADD = _ASK | NLM_F_CREATE
@@ -38,6 +39,7 @@ _LATE_SYSCTLS = {
     "ipv6/conf/accept_dad": "0",
     "ipv6/conf/dad_transmits": "0",
     "ipv6/conf/router_solicitation_delay": "0",
+    "ipv6/conf/use_tempaddr": "0",  # a temporary address that was there is added by itself, no second one is made
 }
 _NOT_SYSCTLS = {"ipv6/conf/addr_gen_mode", "ipv6/conf/stable_secret", "ipv6/conf/mtu"}
 
@@ -46,16 +48,6 @@ def _request(ip: Any, message: Any, kind: int, flags: int) -> None:
     """Send one netlink request and wait for the kernel's answer."""
     ip.status["nlm_generator"] = False  # pyroute2 0.9 looks it up without having set it
     ip.nlm_request(message, kind, flags)
-
-
-def _netlink(value: Any) -> Any:
-    """The reverse of `capture.plain`: nested attributes as pyroute2 takes them."""
-    if isinstance(value, dict):
-        return {
-            key: [(n, _netlink(v)) for n, v in item] if key == "attrs" else _netlink(item)
-            for key, item in value.items()
-        }
-    return value
 
 
 def write_sysctls(name: str, wanted: dict[str, str]) -> None:
@@ -180,109 +172,45 @@ def apply_addresses(ip: Any, ifindex: int, state: UplinkState) -> None:
                     raise
 
 
-def _route_message(route: Route, indexes: dict[str, int]) -> Any:
-    message = rtmsg()
-    message["family"], message["tos"], message["type"] = route.family, route.tos, route.type
-    message["dst_len"], message["src_len"] = route.destination_length, route.source_length
-    message["table"] = route.table if route.table < 256 else 252  # RT_TABLE_COMPAT: the attribute says it
-    message["proto"], message["scope"], message["flags"] = route.protocol, route.scope, route.flags
-    attributes: list[tuple[str, Any]] = [("RTA_TABLE", route.table)]
-    for name, value in route.attributes.items():
-        attributes.append((name, struct.pack("=I", value) if name == "RTA_EXPIRES" else _netlink(value)))
-    if route.interface:
-        attributes.append(("RTA_OIF", indexes[route.interface]))
-    if route.multipath:
-        hops = [
-            {
-                "oif": indexes[hop.interface],
-                "hops": hop.weight,
-                "flags": hop.flags,
-                "attrs": [(n, _netlink(v)) for n, v in hop.attributes.items()],
-            }
-            for hop in route.multipath
-        ]
-        attributes.append(("RTA_MULTIPATH", hops))
-    message["attrs"] = attributes
-    return message
-
-
-def _add_route(ip: Any, route: Route, indexes: dict[str, int]) -> None:
-    flags = NLM_F_REPLACE if route.family == AF_INET6 and route.multipath else NLM_F_APPEND
-    try:
-        _request(ip, _route_message(route, indexes), RTM_NEWROUTE, _ADD | flags)
-    except NetlinkError as error:
-        if error.code != errno.EEXIST:
-            raise
-
-
 def apply_routes(ip: Any, state: UplinkState) -> list[str]:
-    """Add the routes that are missing and take away what Linux added by itself for an address but was not there.
-
-    Returns the routes that could not be added, with the reason: one that Linux no longer takes (its other interface is
-    gone) must not keep the rest away.
-    """
-    wanted = {route.key() for route in state.routes}
-    sources = frozenset(address.address for address in state.addresses)
-    indexes = {name: index for index, name in capture.interface_names(ip).items()}
-    present = set()
-    for route in capture.read_routes(ip, state.name, sources):
-        key = route.key()
-        present.add(key)
-        if key not in wanted and route.protocol == capture.RTPROT_KERNEL:
-            try:
-                _request(ip, _route_message(route, indexes), RTM_DELROUTE, _ASK)
-            except NetlinkError as error:
-                if error.code != errno.ESRCH:
-                    raise
-    # On-link routes first, so that gateways can be resolved; more rounds for a gateway that lies behind another route.
-    left = sorted(
-        (route for route in state.routes if route.key() not in present),
-        key=lambda route: (
-            bool(route.gateway or route.multipath or "RTA_VIA" in route.attributes),
-            -route.destination_length,
-        ),
-    )
-    failures: list[str] = []
-    for _ in range(3):
-        again, failures = [], []
-        for route in left:
-            try:
-                _add_route(ip, route, indexes)
-            except KeyError as missing:
-                failures.append(f"{route.destination}: interface {missing} is gone")
-            except NetlinkError as error:
-                again.append(route)
-                failures.append(f"{route.destination}: {error}")
-        if not again:
-            break
-        left = again
-    return failures
+    """Nexthop objects and routes; those that could not be made, with the reason."""
+    names = capture.interface_names(ip)
+    failures = routes.apply_nexthops(names, state.name, state.nexthops)
+    return failures + routes.apply_routes(names, state.name, state.routes, state.sources)
 
 
-def apply_neighbors(ip: Any, ifindex: int, neighbors: tuple[Neighbor, ...]) -> None:
-    """Add the permanent neighbors."""
-    for neighbor in neighbors:
-        message = ndmsg()
-        message["family"], message["ifindex"] = neighbor.family, ifindex
-        message["state"], message["flags"] = neighbor.state, neighbor.flags
-        message["attrs"] = list(neighbor.attributes.items())
-        _request(ip, message, RTM_NEWNEIGH, _ADD | NLM_F_REPLACE)
-
-
-def apply_state(ip: Any, ifindex: int, state: UplinkState, *, wait: float) -> list[str]:
-    """Bring a prepared link that bears its final name up, with addresses, routes and neighbors.
-
-    Returns what could not be done.
-    """
-    _set_altnames(ip, ifindex, state)
-    bring_up(ip, ifindex, state, wait=wait)
-    apply_addresses(ip, ifindex, state)
-    failures = apply_routes(ip, state)
-    apply_neighbors(ip, ifindex, state.neighbors)
-    _wait_until_usable(ip, ifindex, state, wait=wait)
+def _finish(ip: Any, ifindex: int, state: UplinkState) -> None:
+    """What was held back, or cannot be set while the link is down."""
     if state.address_generation is not None:
         _set_ip6_link(ip, ifindex, "IFLA_INET6_ADDR_GEN_MODE", state.address_generation)
     if state.token:
         _set_ip6_link(ip, ifindex, "IFLA_INET6_TOKEN", state.token)
     write_sysctls(state.name, state.sysctls)
+
+
+def apply_state(ip: Any, ifindex: int, state: UplinkState, *, wait: float, best_effort: bool = False) -> list[str]:
+    """Bring a prepared link that bears its final name up, with addresses, routes and neighbors.
+
+    Returns what could not be done. With `best_effort` a step that fails altogether is among that and the next is done
+    all the same; else its exception goes on.
+    """
+    steps: tuple[tuple[str, Callable[[], list[str] | None]], ...] = (
+        ("altnames", lambda: _set_altnames(ip, ifindex, state)),
+        ("link up", lambda: bring_up(ip, ifindex, state, wait=wait)),
+        ("addresses", lambda: apply_addresses(ip, ifindex, state)),
+        ("routes", lambda: apply_routes(ip, state)),
+        ("neighbors", lambda: apply_neighbors(ifindex, state.neighbors)),
+        ("multicast addresses", lambda: multicast.apply_static(state.name, state.multicast)),
+        ("queueing disciplines", lambda: apply_disciplines(ifindex, state.disciplines)),
+        ("usable addresses", lambda: _wait_until_usable(ip, ifindex, state, wait=wait)),
+        ("sysctls", lambda: _finish(ip, ifindex, state)),
+    )
+    failures: list[str] = []
+    for what, step in steps:
+        try:
+            failures += step() or []
+        except Exception as error:
+            if not best_effort:
+                raise
+            failures.append(f"{what}: {error}")
     return failures

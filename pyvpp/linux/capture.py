@@ -2,8 +2,8 @@
 """What Linux knows about an uplink, read before anything is touched.
 
 Everything that goes away when a NIC leaves its namespace is here: the link's attributes and sysctls, its addresses, the
-routes of all tables that use it (and those whose source address is one of its own), its permanent neighbors. Routes
-name interfaces by name, never by index, because the TAP that stands in for a NIC has another index.
+routes and nexthop objects of all tables that use it (and the routes whose source address is one of its own), its
+permanent neighbors, its queueing disciplines, its multicast groups.
 """
 
 from __future__ import annotations
@@ -20,18 +20,16 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux import ethtool
+from pyvpp.linux import ethtool, multicast
+from pyvpp.linux.discipline import Discipline, read_disciplines
 from pyvpp.linux.ethtool import Offload
+from pyvpp.linux.neighbors import Neighbor, read_neighbors
+from pyvpp.linux.routes import AF_INET, AF_INET6, Nexthop, Route, read_nexthops, read_routes
 
-AF_INET, AF_INET6 = int(socket.AF_INET), int(socket.AF_INET6)
 IFF_UP, IFF_NOARP, IFF_PROMISC, IFF_ALLMULTI, IFF_MULTICAST = 0x1, 0x80, 0x100, 0x200, 0x1000
-KEPT_LINK_FLAGS = IFF_NOARP | IFF_PROMISC | IFF_ALLMULTI | IFF_MULTICAST
+# and debug, notrailers, portsel, automedia, dynamic: what else `ip link set` can change (dev_change_flags in Linux)
+KEPT_LINK_FLAGS = IFF_NOARP | IFF_PROMISC | IFF_ALLMULTI | IFF_MULTICAST | 0x4 | 0x20 | 0x2000 | 0x4000 | 0x8000
 IFA_F_SECONDARY, IFA_F_TENTATIVE, IFA_F_PERMANENT, IFA_F_DADFAILED, IFA_F_DEPRECATED = 0x01, 0x40, 0x80, 0x08, 0x20
-RTPROT_KERNEL = 2
-RT_TABLE_LOCAL = 255
-RTM_F_CLONED = 0x200
-NUD_PERMANENT = 0x80
-NTF_PROXY = 0x08
 FOREVER = 0xFFFFFFFF
 HOOK_NAME = "\0pyvpp-uplink-{name}"  # abstract socket: one name space per network namespace, gone with its process
 TUN_DEVICE = Path("/dev/net/tun")
@@ -64,62 +62,6 @@ class Address(msgspec.Struct, frozen=True):
         return self.family == AF_INET6 and self.interface.is_link_local
 
 
-class NextHop(msgspec.Struct, frozen=True):
-    """One way of a multipath route."""
-
-    interface: str
-    weight: int
-    flags: int
-    attributes: dict[str, Any]
-
-
-class Route(msgspec.Struct, frozen=True):
-    """A route with all its attributes; next hops name their interfaces."""
-
-    family: int
-    destination_length: int
-    source_length: int
-    tos: int
-    table: int
-    protocol: int
-    scope: int
-    type: int
-    flags: int
-    interface: str
-    attributes: dict[str, Any]
-    multipath: tuple[NextHop, ...] = ()
-
-    @property
-    def destination(self) -> str:
-        """The prefix, `0.0.0.0/0` or `::/0` for a default route."""
-        nothing = "0.0.0.0" if self.family == AF_INET else "::"
-        return f"{self.attributes.get('RTA_DST', nothing)}/{self.destination_length}"
-
-    @property
-    def gateway(self) -> str:
-        """The next hop's address, empty when the destination is on the link (or the route is multipath)."""
-        return str(self.attributes.get("RTA_GATEWAY", ""))
-
-    @property
-    def metric(self) -> int:
-        """The route's priority."""
-        return int(self.attributes.get("RTA_PRIORITY", 0))
-
-    def key(self) -> bytes:
-        """Equal for routes that Linux would show as equal, the ticking of a lifetime aside."""
-        attributes = {name: value for name, value in self.attributes.items() if name != "RTA_EXPIRES"}
-        return msgspec.json.encode(msgspec.structs.replace(self, attributes=attributes), order="deterministic")
-
-
-class Neighbor(msgspec.Struct, frozen=True):
-    """A permanent or proxied neighbor."""
-
-    family: int
-    state: int
-    flags: int
-    attributes: dict[str, Any]
-
-
 class UplinkState(msgspec.Struct, frozen=True):
     """All that has to be there again after a NIC has been away."""
 
@@ -141,6 +83,15 @@ class UplinkState(msgspec.Struct, frozen=True):
     neighbors: tuple[Neighbor, ...]
     carrier: bool = True
     gro: bool | None = None  # None: the driver does not say
+    nexthops: tuple[Nexthop, ...] = ()
+    disciplines: tuple[Discipline, ...] = ()
+    multicast: tuple[str, ...] = ()  # link-layer addresses set by hand
+    groups: tuple[str, ...] = ()  # that sockets have joined
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """Its addresses: routes over other links may have them as their source."""
+        return frozenset(address.address for address in self.addresses)
 
 
 def plain(value: Any) -> Any:
@@ -198,77 +149,15 @@ def read_addresses(ip: Any, ifindex: int) -> tuple[Address, ...]:
         attributes = attributes_of(message)
         flags = int(attributes.pop("IFA_FLAGS", message["flags"]))
         lifetime = attributes.pop("IFA_CACHEINFO", None)
-        if lifetime and lifetime["ifa_valid"] != FOREVER:
+        if lifetime and (lifetime["ifa_valid"], lifetime["ifa_preferred"]) != (FOREVER, FOREVER):
             attributes["IFA_CACHEINFO"] = {key: lifetime[key] for key in ("ifa_preferred", "ifa_valid")}
+        elif flags & IFA_F_DEPRECATED:  # of a permanent IPv4 address Linux does not tell that it is preferred no more
+            attributes["IFA_CACHEINFO"] = {"ifa_preferred": 0, "ifa_valid": FOREVER}
         by_family[message["family"]].append(
             Address(message["family"], message["prefixlen"], message["scope"], flags, attributes)
         )
     # Linux puts a new IPv6 address in front of those of its scope, an IPv4 one behind.
     return (*by_family[AF_INET], *reversed(by_family[AF_INET6]))
-
-
-def _next_hops(value: Any, names: dict[int, str]) -> tuple[NextHop, ...]:
-    return tuple(
-        NextHop(names.get(hop["oif"], ""), hop["hops"], hop["flags"] & 0x6, attributes_of(hop)) for hop in value
-    )
-
-
-def read_routes(ip: Any, name: str, sources: frozenset[str] = frozenset()) -> tuple[Route, ...]:
-    """Routes of all tables and both families that use a link, or have one of `sources` (IPv4) as their source address.
-
-    Linux' own entries in the local table are left out: they come and go with the addresses.
-    """
-    names = interface_names(ip)
-    found: list[Route] = []
-    for family in (AF_INET, AF_INET6):
-        for message in ip.get_routes(family=family):
-            attributes = attributes_of(message)
-            table = int(attributes.pop("RTA_TABLE", message["table"]))
-            if message["flags"] & RTM_F_CLONED or (table == RT_TABLE_LOCAL and message["proto"] == RTPROT_KERNEL):
-                continue
-            interface = names.get(attributes.pop("RTA_OIF", 0), "")
-            multipath = _next_hops(attributes.pop("RTA_MULTIPATH", ()), names)
-            used = {interface, *(hop.interface for hop in multipath)}
-            from_us = family == AF_INET and attributes.get("RTA_PREFSRC") in sources
-            if name not in used and not (from_us and used != {""}):
-                continue
-            lifetime = attributes.pop("RTA_CACHEINFO", None)
-            if family == AF_INET6 and lifetime and lifetime["rta_expires"] > 0:
-                attributes["RTA_EXPIRES"] = max(1, lifetime["rta_expires"] // os.sysconf("SC_CLK_TCK"))
-            found.append(
-                Route(
-                    family,
-                    message["dst_len"],
-                    message["src_len"],
-                    message["tos"],
-                    table,
-                    message["proto"],
-                    message["scope"],
-                    message["type"],
-                    message["flags"] & 0x6,  # pervasive, onlink; dead and linkdown are the moment's
-                    interface,
-                    attributes,
-                    multipath,
-                )
-            )
-    return tuple(found)
-
-
-def read_neighbors(ip: Any, ifindex: int) -> tuple[Neighbor, ...]:
-    """Permanent neighbors and proxy entries of a link."""
-    found: list[Neighbor] = []
-    proxies = [
-        message for family in (AF_INET, AF_INET6) for message in ip.get_neighbours(family=family, flags=NTF_PROXY)
-    ]
-    for message in [*ip.get_neighbours(family=AF_INET), *ip.get_neighbours(family=AF_INET6), *proxies]:
-        if message["ifindex"] != ifindex or not (message["state"] & NUD_PERMANENT or message["flags"] & NTF_PROXY):
-            continue
-        attributes = attributes_of(message)
-        kept = {key: value for key, value in attributes.items() if key in ("NDA_DST", "NDA_LLADDR", "NDA_PROTOCOL")}
-        neighbor = Neighbor(message["family"], message["state"], message["flags"] & ~0x40, kept)
-        if neighbor not in found:
-            found.append(neighbor)
-    return tuple(found)
 
 
 def _read_gro(name: str) -> bool | None:
@@ -290,6 +179,7 @@ def read_uplink(ip: Any, link: Any) -> UplinkState:
         token = ip6.get_attr("IFLA_INET6_TOKEN") or ""
     properties = link.get_attr("IFLA_PROP_LIST")
     addresses = read_addresses(ip, ifindex)
+    names = interface_names(ip)
     return UplinkState(
         name=name,
         ifindex=ifindex,
@@ -305,10 +195,14 @@ def read_uplink(ip: Any, link: Any) -> UplinkState:
         token="" if token == "::" else str(token),
         sysctls=read_sysctls(name),
         addresses=addresses,
-        routes=read_routes(ip, name, frozenset(address.address for address in addresses)),
-        neighbors=read_neighbors(ip, ifindex),
+        routes=read_routes(names, name, frozenset(address.address for address in addresses)),
+        neighbors=read_neighbors(ifindex),
         carrier=bool(link.get_attr("IFLA_CARRIER")),
         gro=_read_gro(name),
+        nexthops=read_nexthops(names, name),
+        disciplines=read_disciplines(ifindex),
+        multicast=multicast.read_static(name),
+        groups=multicast.read_groups(name),
     )
 
 

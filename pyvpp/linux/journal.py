@@ -21,7 +21,7 @@ from pyvpp.linux.capture import UplinkState
 
 JOURNAL_NAME = "journal.json"
 LOCK_NAME = "pyvpp.lock"
-VERSION = 1
+VERSION = 2
 
 
 class Entry(msgspec.Struct):
@@ -30,7 +30,6 @@ class Entry(msgspec.Struct):
     uplink: UplinkState
     netns_path: str
     tap_ifindex: int
-    tap_temporary_name: str
     taken: bool = False
 
 

@@ -19,7 +19,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux import apply, capture, ethtool, netns
+from pyvpp.linux import apply, capture, ethtool, multicast, netns
 from pyvpp.linux.capture import UplinkState
 from pyvpp.linux.ethtool import Offload
 from pyvpp.linux.journal import Entry, Journal, holds_lock, lock_runtime_dir
@@ -67,13 +67,17 @@ def restore(runtime_dir: str | Path, name: str | None = None, wait_for_lock: flo
 
 def _add_routes(state: UplinkState) -> list[str]:
     with IPRoute() as ip:
-        return [f"{state.name}: route {failure}" for failure in apply.apply_routes(ip, state)]
+        return [f"{state.name}: {failure}" for failure in apply.apply_routes(ip, state)]
 
 
 def _restore_entry(entry: Entry) -> tuple[UplinkState | None, str]:
-    """Restore one uplink: its state if routes are missing yet, and what went wrong."""
+    """Restore one uplink: its state if something is missing yet, and what went wrong."""
     with IPRoute() as ip:
-        state = _remove_tap(ip, entry)
+        tap = _find_tap(ip, entry)
+        state = _as_changed_on_the_tap(ip, entry, tap)
+        members = multicast.find_members(entry.tap_ifindex, state.groups)
+        if tap is not None:
+            _remove(ip, int(tap["index"]))
         ifindex = _fetch_nic(ip, entry)
         if ifindex is None:
             return None, f"{state.name}: the interface is gone, it cannot be restored"
@@ -86,30 +90,43 @@ def _restore_entry(entry: Entry) -> tuple[UplinkState | None, str]:
             with contextlib.suppress(OSError):
                 ethtool.switch(state.name, Offload.GRO, state.gro)
         apply.prepare_link(ip, ifindex, state.name, state, with_mac=False)
-        failures = apply.apply_state(ip, ifindex, state, wait=3.0 if not state.kind else 1.0)
+        failures = apply.apply_state(ip, ifindex, state, wait=3.0 if not state.kind else 1.0, best_effort=True)
+        failures += multicast.join_again(members, entry.tap_ifindex, ifindex)
+        multicast.close(members)
     return (state if failures else None), ""
 
 
-def _remove_tap(ip: Any, entry: Entry) -> UplinkState:
-    """Delete the TAP if it is still there; what the host changed on it meanwhile is what the NIC gets."""
+def _find_tap(ip: Any, entry: Entry) -> Any | None:
+    """The TAP that stands in for the NIC, if it is still there. If both are of one kind their indexes differ."""
+    link = capture.find_link(ip, entry.uplink.name)
+    info = link.get_attr("IFLA_LINKINFO") if link is not None else None
+    if link is None or info is None or info.get_attr("IFLA_INFO_KIND") != "tun":
+        return None
+    return link if entry.uplink.kind != "tun" or link["index"] == entry.tap_ifindex else None
+
+
+def _as_changed_on_the_tap(ip: Any, entry: Entry, tap: Any | None) -> UplinkState:
+    """What the host changed on the TAP meanwhile is what the NIC gets."""
     state = entry.uplink
-    links = {int(link["index"]): link for link in ip.get_links()}
-    link = links.get(entry.tap_ifindex)
-    if link is None:
+    if tap is None or not entry.taken or not tap["flags"] & capture.IFF_UP:
         return state
-    info = link.get_attr("IFLA_LINKINFO")
-    name = link.get_attr("IFLA_IFNAME")
-    if name not in (state.name, entry.tap_temporary_name) or info is None or info.get_attr("IFLA_INFO_KIND") != "tun":
-        return state
-    if entry.taken and name == state.name and link["flags"] & capture.IFF_UP:
-        now = capture.read_uplink(ip, link)
-        state = msgspec.structs.replace(state, addresses=now.addresses, routes=now.routes, neighbors=now.neighbors)
+    now = capture.read_uplink(ip, tap)
+    return msgspec.structs.replace(
+        state,
+        addresses=now.addresses,
+        nexthops=now.nexthops,
+        routes=now.routes,
+        neighbors=now.neighbors,
+        groups=now.groups,
+    )
+
+
+def _remove(ip: Any, ifindex: int) -> None:
     try:
-        ip.link("del", index=entry.tap_ifindex)
+        ip.link("del", index=ifindex)
     except NetlinkError as error:
         if error.code != errno.ENODEV:
             raise
-    return state
 
 
 def _fetch_nic(ip: Any, entry: Entry) -> int | None:

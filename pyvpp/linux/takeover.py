@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Take an uplink over: the NIC goes into a namespace of pyvpp's own, a TAP with the same name and all takes its place.
 
-The order keeps the time without an interface short and the state restorable at every moment: namespace and TAP are made
-ready beside the NIC, the journal goes to disk, and only then the NIC moves, the TAP takes its name and gets the
-addresses and routes. Whatever fails on the way, everything is put back before the error goes on.
+The order keeps the time without an interface short and the state restorable at every moment: a TAP is made beside the
+NIC, to see that it can be; the journal goes to disk; and only then the NIC moves, and a TAP with its name, index and
+MAC address gets the addresses and routes. With the index sockets stay bound to the device, link-local connections open
+and groups joined. Whatever fails on the way, everything is put back before the error goes on.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -21,13 +23,14 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux import apply, capture, ethtool, netns
+from pyvpp.linux import apply, capture, ethtool, multicast, netns
 from pyvpp.linux.capture import UplinkState
 from pyvpp.linux.ethtool import Offload
 from pyvpp.linux.journal import VERSION, Entry, Journal, Record, boot_id, holds_lock, lock_runtime_dir
 from pyvpp.linux.restore import restore
 
 _TUNSETIFF = 0x400454CA
+_TUNSETIFINDEX = 0x400454DA
 _TUNSETOFFLOAD = 0x400454D0
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR, _IFF_MULTI_QUEUE = 0x2, 0x1000, 0x4000, 0x100
 # checksum 1, TSO over IPv4 2, IPv6 4, with ECN 8, UDP segmentation over IPv4 0x20, IPv6 0x40: from all to none
@@ -65,17 +68,28 @@ class TakenUplink(msgspec.Struct):
             self.hook = None
 
 
-def open_tap(name: str, queues: int = 1) -> tuple[list[int], int]:
-    """Create a TAP in the caller's namespace: its queues' descriptors and the offloads (TUN_F_ bits) it accepted."""
+def open_tap(name: str, queues: int = 1, ifindex: int = 0) -> tuple[list[int], int]:
+    """Create a TAP in the caller's namespace: its queues' descriptors and the offloads (TUN_F_ bits) it accepted.
+
+    With an interface index of its own if that is free. Raises OSError.
+    """
     flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR | (_IFF_MULTI_QUEUE if queues > 1 else 0)
     request = struct.pack("16sH22x", name.encode(), flags)
     descriptors: list[int] = []
     accepted = 0
     try:
-        for _ in range(queues):
+        for queue in range(queues):
             descriptor = os.open(capture.TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             descriptors.append(descriptor)
-            fcntl.ioctl(descriptor, _TUNSETIFF, request)
+            if ifindex and queue == 0:
+                fcntl.ioctl(descriptor, _TUNSETIFINDEX, struct.pack("I", ifindex))
+            try:
+                fcntl.ioctl(descriptor, _TUNSETIFF, request)
+            except OSError as error:
+                if error.errno != errno.EBUSY or not ifindex or queue:
+                    raise
+                os.close(descriptors.pop())
+                return open_tap(name, queues)
             for accepted in _OFFLOADS:
                 with contextlib.suppress(OSError):
                     fcntl.ioctl(descriptor, _TUNSETOFFLOAD, accepted)
@@ -117,8 +131,21 @@ def _switch_ip6_off() -> None:
             Path(f"/proc/sys/net/ipv6/conf/{which}/disable_ipv6").write_text("1")
 
 
-def _rename(ip: Any, ifindex: int, name: str) -> None:
-    ip.link("set", index=ifindex, ifname=name)
+def _close_tap(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
+
+
+def _rehearse(ip: Any, name: str, queues: int, state: UplinkState) -> None:
+    """Make a TAP and prepare it as the real one will be: what cannot be done shows before the NIC moves."""
+    descriptors, _ = open_tap(name, queues)
+    try:
+        link = capture.find_link(ip, name)
+        if link is None:
+            raise OSError(errno.ENODEV, f"TAP {name} cannot be found")
+        apply.prepare_link(ip, int(link["index"]), name, state, with_mac=True)
+    finally:
+        _close_tap(descriptors)
 
 
 def _bring_nic_up(name: str, state: UplinkState, gro: bool) -> int:
@@ -171,20 +198,29 @@ def take_over(state: UplinkState, runtime_dir: str | Path, queues: int = 1, *, g
             namespace = _make_namespace(path)
             undo.callback(netns.release_kept, path)
             undo.callback(os.close, namespace)
-            descriptors, offload = open_tap(temporary, queues)
-            for descriptor in descriptors:
-                undo.callback(os.close, descriptor)
             with IPRoute() as ip:
-                tap_ifindex = int(capture.find_link(ip, temporary)["index"])  # type: ignore[index]
-                apply.prepare_link(ip, tap_ifindex, temporary, state, with_mac=True)
-                record.entries.append(Entry(state, str(path), tap_ifindex, temporary))
+                _rehearse(ip, temporary, queues, state)
+                # Sockets bound to the device, or that joined a group on it, know its index: the TAP takes it over.
+                ifindex = 0 if state.kind == "tun" else state.ifindex
+                entry = Entry(state, str(path), ifindex)
+                record.entries.append(entry)
+                members = multicast.find_members(state.ifindex, state.groups)
+                undo.callback(multicast.close, members)
                 journal.write(record)
                 undo.callback(restore, directory, state.name)
                 ip.link("set", index=state.ifindex, net_ns_fd=namespace)
-                _rename(ip, tap_ifindex, state.name)
+                descriptors, offload = open_tap(state.name, queues, ifindex)
+                undo.callback(_close_tap, descriptors)
+                entry.tap_ifindex = int(capture.find_link(ip, state.name)["index"])  # type: ignore[index]
+                if entry.tap_ifindex != ifindex:
+                    journal.write(record)
+                apply.prepare_link(ip, entry.tap_ifindex, state.name, state, with_mac=True)
                 nic_ifindex = netns.run_in(namespace, lambda: _bring_nic_up(state.name, state, gro))
-                warnings = apply.apply_state(ip, tap_ifindex, state, wait=1.0)
-            record.entries[-1].taken = True
+                warnings = apply.apply_state(ip, entry.tap_ifindex, state, wait=1.0)
+                warnings += multicast.join_again(members, state.ifindex, entry.tap_ifindex)
+                warnings += multicast.unreached(state.groups, members)
+                multicast.close(members)
+            entry.taken = True
             with contextlib.suppress(OperatorError):  # the first record is enough to restore from
                 journal.write(record)
         except (OSError, NetlinkError) as error:
@@ -192,4 +228,6 @@ def take_over(state: UplinkState, runtime_dir: str | Path, queues: int = 1, *, g
                 f"uplink {state.name}: cannot be taken over: {error}; Linux is left as it was"
             ) from error
         undo.pop_all()
-    return TakenUplink(state, descriptors, offload, tap_ifindex, state.name, nic_ifindex, namespace, marker, warnings)
+    return TakenUplink(
+        state, descriptors, offload, entry.tap_ifindex, state.name, nic_ifindex, namespace, marker, warnings
+    )

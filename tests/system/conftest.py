@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -64,6 +66,11 @@ class Namespace:
         """Run `ip` inside."""
         return run("ip", "-n", self.name, *words, check=check).stdout
 
+    def tc(self, what: str, name: str = "eth0") -> str:
+        """The queueing disciplines, classes or filters that somebody set on an interface; Linux's have no handle."""
+        lines = run("tc", "-n", self.name, what, "show", "dev", name, check=False).stdout.splitlines()
+        return "".join(re.sub(r" refcnt \d+", "", line) + "\n" for line in lines if " 0: " not in line)
+
     def command(self, *words: str | Path) -> list[str]:
         """A command line that runs in here (and in the ordinary mount namespace)."""
         return ["nsenter", f"--net={self.path}", *map(str, words)]
@@ -90,7 +97,16 @@ class Namespace:
             "route6": ("-6", "route", "show", "table", "all"),
         }.items():
             shown[kind] = _without_momentary(json.loads(self.ip("-j", *words) or "[]"), kind.rstrip("6"))
-        shown["neigh"] = sorted(self.ip("neigh", "show", "nud", "permanent").splitlines())
+        for kind, text in {
+            "neigh": self.ip("neigh", "show", "nud", "permanent"),
+            "proxy": self.ip("neigh", "show", "proxy") + self.ip("-6", "neigh", "show", "proxy"),
+            "rule": self.ip("rule") + self.ip("-6", "rule"),
+            "maddr": "\n".join(line for line in self.ip("maddr", "show").splitlines() if "static" in line),
+            "nexthop": re.sub(r"unbalanced_time \S+", "", self.ip("nexthop")),
+            "token": self.ip("token"),
+            "tc": "".join(self.tc(what) for what in ("qdisc", "class", "filter")),
+        }.items():
+            shown[kind] = sorted(text.splitlines())
         read = "import pathlib,sys; [print(p, p.read_text().strip()) for k in sys.argv[2:] for p in sorted(pathlib.Path('/proc/sys/net', k, sys.argv[1]).glob('*')) if p.name not in ('stable_secret',)]"
         kinds = ("ipv4/conf", "ipv6/conf", "ipv4/neigh", "ipv6/neigh")
         shown["sysctl"] = self.run(sys.executable, "-c", read, sysctls_of, *kinds).stdout.splitlines()
@@ -132,9 +148,8 @@ class Sandbox:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
             env=environment(),
-            **options,
+            **{"stdin": subprocess.DEVNULL, **options},
         )
         self._processes.append(process)
         return process
@@ -164,6 +179,20 @@ class Pair(Sandbox):
     host: Namespace
     peer: Namespace
 
+    @contextlib.contextmanager
+    def as_joined(self) -> Iterator[Pair]:
+        """Made, and taken away in the end."""
+        try:
+            self.host, self.peer = self.namespace("host"), self.namespace("peer")
+            self.join(self.host, "eth0", self.peer, "eth0")
+            for namespace, last in ((self.host, 1), (self.peer, 2)):
+                namespace.ip("addr", "add", f"10.77.0.{last}/24", "brd", "+", "dev", "eth0")
+                namespace.ip("addr", "add", f"2001:db8:77::{last}/64", "dev", "eth0", "nodad")
+            wait_for_link_local(self.host)
+            yield self
+        finally:
+            self.close()
+
 
 @pytest.fixture
 def make_sandbox(tmp_path: Path) -> Iterator[Callable[[], Sandbox]]:
@@ -188,24 +217,21 @@ def sandbox(tmp_path: Path) -> Iterator[Pair]:
     """A host and its peer, joined by a veth pair."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    pair = Pair(tmp_path)
-    try:
-        pair.host, pair.peer = pair.namespace("host"), pair.namespace("peer")
-        pair.join(pair.host, "eth0", pair.peer, "eth0")
-        for namespace, last in ((pair.host, 1), (pair.peer, 2)):
-            namespace.ip("addr", "add", f"10.77.0.{last}/24", "brd", "+", "dev", "eth0")
-            namespace.ip("addr", "add", f"2001:db8:77::{last}/64", "dev", "eth0", "nodad")
-        wait_for_link_local(pair.host)
+    with Pair(tmp_path).as_joined() as pair:
         yield pair
-    finally:
-        pair.close()
 
 
 def wait_for_link_local(namespace: Namespace, name: str = "eth0") -> None:
     """Wait until an interface has its link-local address and duplicate address detection is over on every one."""
     show = f"ip -n {namespace.name} -6 addr show"
     run("timeout", "5", "sh", "-c", f"until {show} dev {name} | grep -q 'inet6 fe80'; do sleep .05; done")
-    run("timeout", "5", "sh", "-c", f"while {show} | grep -q tentative; do sleep .05; done")
+    wait_for_addresses(namespace)
+
+
+def wait_for_addresses(namespace: Namespace) -> None:
+    """Wait until duplicate address detection is over on every interface."""
+    show = f"ip -n {namespace.name} -6 addr show"
+    run("timeout", "8", "sh", "-c", f"while {show} | grep -q ' tentative'; do sleep .05; done")
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
@@ -222,3 +248,14 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
             found += [f"{kind} + {item}" for item in now if item not in value]
             found.append(f"{kind}: order or content differs")
     return found
+
+
+def tap_view(snapshot: dict[str, Any]) -> dict[str, Any]:
+    """What must be the same on the TAP as it was on the NIC: all but the kind of the link."""
+    kept = {"ifname", "mtu", "txqlen", "group", "ifalias", "altnames", "address", "operstate"}
+    links = [{key: value for key, value in link.items() if key in kept} for link in snapshot["link"]]
+    addresses = [{"ifname": link["ifname"], "addr_info": link["addr_info"]} for link in snapshot["addr"]]
+    by_name = lambda link: link["ifname"]  # noqa: E731
+    # The place among the routes of other interfaces follows the index.
+    routes = {kind: sorted(snapshot[kind], key=str) for kind in ("route", "route6")}
+    return {**snapshot, **routes, "link": sorted(links, key=by_name), "addr": sorted(addresses, key=by_name)}

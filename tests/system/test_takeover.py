@@ -15,7 +15,7 @@ import pytest
 
 from pyvpp.linux import ethtool
 from pyvpp.linux.ethtool import Offload
-from tests.system.conftest import Namespace, Pair, differences, run, wait_for_link_local
+from tests.system.conftest import Namespace, Pair, differences, run, tap_view, wait_for_link_local
 
 # A process that takes eth0 over, passes every frame on between wire and TAP, and restores on SIGTERM.
 FORWARDER = """
@@ -216,15 +216,6 @@ def guardian_of(sandbox: Pair) -> int:
     return next(int(pid) for pid in pids if b"-m\0pyvpp.linux.guardian" in Path("/proc", pid, "cmdline").read_bytes())
 
 
-def tap_view(snapshot: dict[str, Any]) -> dict[str, Any]:
-    """What must be the same on the TAP as it was on the NIC: all but the kind of the link."""
-    kept = {"ifname", "mtu", "txqlen", "group", "ifalias", "altnames", "address", "operstate"}
-    links = [{key: value for key, value in link.items() if key in kept} for link in snapshot["link"]]
-    addresses = [{"ifname": link["ifname"], "addr_info": link["addr_info"]} for link in snapshot["addr"]]
-    by_name = lambda link: link["ifname"]  # noqa: E731
-    return {**snapshot, "link": sorted(links, key=by_name), "addr": sorted(addresses, key=by_name)}
-
-
 @pytest.mark.parametrize("rich", [False, True])
 def test_take_over_and_restore_give_the_same_configuration(sandbox: Pair, rich: bool) -> None:
     if rich:
@@ -234,10 +225,7 @@ def test_take_over_and_restore_give_the_same_configuration(sandbox: Pair, rich: 
     wait_for_link_local(sandbox.host)
     during = sandbox.host.snapshot()
     assert "tun" in sandbox.host.ip("-d", "link", "show", "eth0")
-    expected, shown = tap_view(before), tap_view(during)
-    for kind in ("route", "route6"):  # the place among the routes of other interfaces follows the index
-        expected[kind], shown[kind] = sorted(expected[kind], key=str), sorted(shown[kind], key=str)
-    assert not (found := differences(expected, shown)), "\n".join(found)
+    assert not (found := differences(tap_view(before), tap_view(during))), "\n".join(found)
     stop(process)
     assert_same(before, sandbox)
     assert_nothing_left(sandbox)
@@ -405,7 +393,7 @@ def test_what_the_host_changed_meanwhile_is_kept(sandbox: Pair) -> None:
 
 
 @pytest.mark.parametrize(
-    "step", ["_rename", "_bring_nic_up", "apply.apply_state", "apply.apply_routes", "apply.apply_neighbors"]
+    "step", ["_rehearse", "_bring_nic_up", "apply.apply_state", "apply.apply_routes", "apply.apply_neighbors"]
 )
 def test_a_failure_half_way_leaves_linux_as_it_was(sandbox: Pair, step: str) -> None:
     configure_richly(sandbox.host)
@@ -497,3 +485,77 @@ def test_no_root_no_tun_device_and_a_full_disk_are_refused(sandbox: Pair, tmp_pa
         assert sorted(path.name for path in sandbox.runtime_dir.iterdir()) == ["filler", "pyvpp.lock"]
     finally:
         run("umount", "-l", sandbox.runtime_dir)
+
+
+BOUND = """
+import socket, struct, sys
+sockets = []
+for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+    s = socket.socket(family, socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+    if family == socket.AF_INET6:
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    s.bind((address, 7001))
+    sockets.append(s)
+index = socket.if_nametoindex("eth0")
+for family, level, group in (
+    (socket.AF_INET, socket.IPPROTO_IP, "239.1.2.3"), (socket.AF_INET6, socket.IPPROTO_IPV6, "ff02::1234")
+):
+    s = socket.socket(family, socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind((group, 7002) if family == socket.AF_INET else (group, 7002, 0, index))
+    address = struct.pack("=HHI", family, 0, 0)[: 4 if family == socket.AF_INET else 8] + socket.inet_pton(family, group)
+    s.setsockopt(level, 42, struct.pack("=I4x", index) + address.ljust(128, bytes(1)))
+    sockets.append(s)
+print("bound", flush=True)
+for _ in sys.stdin:
+    for s in sockets:
+        s.settimeout(10)
+        s.recv(100)
+    print("all received", flush=True)
+"""
+
+SENDER = """
+import socket, sys
+index = socket.if_nametoindex("eth0")
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("10.77.0.2"))
+    s.sendto(b"bound", ("10.77.0.1", 7001))
+    s.sendto(b"group", ("239.1.2.3", 7002))
+with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+    s.sendto(b"bound", (sys.argv[1], 7001, 0, index))
+    s.sendto(b"group", ("ff02::1234", 7002, 0, index))
+"""
+
+
+def test_sockets_of_the_device_and_of_groups_go_on(sandbox: Pair) -> None:
+    """Bound by SO_BINDTODEVICE, or members of a multicast group: before, during, afterwards, and after a kill."""
+    sandbox.host.ip("maddr", "add", "33:33:00:00:00:77", "dev", "eth0")
+    link_local = sandbox.host.ip("-o", "-6", "addr", "show", "dev", "eth0", "scope", "link").split()[3].split("/")[0]
+    index = sandbox.host.ip("-o", "link", "show", "eth0").split(":")[0]
+    groups = sandbox.host.ip("maddr", "show", "dev", "eth0")
+    listener = sandbox.start(sandbox.host, sys.executable, "-c", BOUND, stdin=subprocess.PIPE)
+    assert listener.stdout is not None and listener.stdin is not None
+    assert listener.stdout.readline() == "bound\n", listener.communicate()[1]
+    joined = sandbox.host.ip("maddr", "show", "dev", "eth0")
+    assert joined != groups
+
+    def all_receive() -> None:
+        sandbox.peer.run(sys.executable, "-c", SENDER, link_local)
+        listener.stdin.write("\n")
+        listener.stdin.flush()
+        assert listener.stdout.readline() == "all received\n", listener.communicate()[1]
+        assert sandbox.host.ip("-o", "link", "show", "eth0").split(":")[0] == index
+        assert sorted(sandbox.host.ip("maddr", "show", "dev", "eth0").split()) == sorted(joined.split())
+
+    all_receive()
+    process = start(sandbox)
+    all_receive()
+    stop(process)
+    all_receive()
+    process = start(sandbox)
+    process.kill()
+    process.wait()
+    wait_until_restored(sandbox)
+    all_receive()

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Permanent neighbors of a link, and those it is a proxy for; both go with it. Others are learned anew."""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+from pyvpp.linux import rtnetlink
+from pyvpp.linux.routes import AF_INET, AF_INET6
+from pyvpp.linux.rtnetlink import Attributes, Netlink, Request
+
+_NEWNEIGH, _GETNEIGH = 28, 30
+_MESSAGE = struct.Struct("=BBHiHBB")  # family, -, -, interface, state, flags, type
+_NUD_PERMANENT = 0x80
+_NTF_PROXY, _NTF_OFFLOADED = 0x08, 0x20
+_NTF_STICKY = 0x40
+_KEPT = (1, 2, 12, 15)  # NDA_DST, NDA_LLADDR, NDA_PROTOCOL, NDA_FLAGS_EXT
+_MULTICAST = 5  # rtm_type: Linux makes these for groups
+
+
+class Neighbor(msgspec.Struct, frozen=True):
+    """A permanent neighbor or a proxy's entry."""
+
+    family: int
+    state: int
+    flags: int
+    attributes: Attributes
+
+
+def read_neighbors(ifindex: int) -> tuple[Neighbor, ...]:
+    """Those of a link, of both families."""
+    found: list[Neighbor] = []
+    with Netlink() as netlink:
+        for proxies in (0, _NTF_PROXY):
+            for family in (AF_INET, AF_INET6):
+                for message in netlink.dump(_GETNEIGH, _MESSAGE.pack(family, 0, 0, 0, 0, proxies, 0)):
+                    told, _, _, index, state, flags, kind = _MESSAGE.unpack_from(message)
+                    if index != ifindex or kind == _MULTICAST or not (state & _NUD_PERMANENT or flags & _NTF_PROXY):
+                        continue
+                    attributes = rtnetlink.kept(message[_MESSAGE.size :])
+                    kept = tuple((key, value) for key, value in attributes if key in _KEPT)
+                    found.append(Neighbor(told, state, flags & ~(_NTF_OFFLOADED | _NTF_STICKY), kept))
+    return tuple(found)
+
+
+def apply_neighbors(ifindex: int, neighbors: tuple[Neighbor, ...]) -> list[str]:
+    """Add them; what Linux refused."""
+    flags = rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_REPLACE
+    requests = [
+        Request(
+            _NEWNEIGH,
+            flags,
+            _MESSAGE.pack(each.family, 0, 0, ifindex, each.state, each.flags, 0) + rtnetlink.encoded(each.attributes),
+        )
+        for each in neighbors
+    ]
+    with Netlink() as netlink:
+        return [f"neighbor: {refusal}" for refusal in netlink.ask(requests) if refusal.errno]
