@@ -9,22 +9,18 @@ import argparse
 import contextlib
 import os
 import secrets
-import shutil
-import signal
 import socket
 import struct
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pyvpp.cli.client import Client, NoServerError
 from pyvpp.errors import OperatorError
+from pyvpp.lab.place import workplace
+from pyvpp.lab.process import LabError, PyvppProcess
 from pyvpp.linux.sandbox import Namespace, Sandbox
 
 NODES = ("192.168.50.1", "192.168.50.2")
@@ -33,11 +29,10 @@ VNI, VXLAN_PORT = 4096, 4789
 MEGABYTES = 32
 TENTATIVE = 0x40  # IFA_F_TENTATIVE
 BLOCK = secrets.token_bytes(1 << 20)
-START_PATIENCE = 600.0  # the first start compiles
 PING = b"pyvpp demo".ljust(48, b".")
 
 
-class StepFailed(Exception):
+class StepFailed(LabError):
     """A step did not show what it should; the message says what was seen instead."""
 
 
@@ -237,59 +232,21 @@ def show_capture(frames: list[bytes], expected: str, path: Path) -> None:
 # -- the nodes
 
 
-class Node:
-    """A node with its pod and its pyvpp."""
+class Node(PyvppProcess):
+    """A node with its pod and its pyvpp, which says what it is told."""
 
     def __init__(self, sandbox: Sandbox, number: int, directory: Path) -> None:
+        name = f"node{number + 1}"
+        super().__init__(name, sandbox.namespace(name), directory, "--uplink", "eth0")
         self.number = number
-        self.name = f"node{number + 1}"
         self.address, self.pod_address = NODES[number], PODS[number]
-        self.host, self.pod = sandbox.namespace(self.name), sandbox.namespace(f"pod{number + 1}")
-        self.runtime_dir = directory / self.name
-        self.runtime_dir.mkdir(mode=0o700)
-        self.log = directory / f"{self.name}.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.pod = sandbox.namespace(f"pod{number + 1}")
 
-    def start(self, sandbox: Sandbox, *options: str) -> None:
-        """Runs pyvpp on the node's uplink, with further options of its command line."""
-        command = [sys.executable, "-m", "pyvpp.main", "--uplink", "eth0", "--runtime-dir", str(self.runtime_dir)]
-        command += options
-        with self.log.open("wb") as output:
-            self.process = sandbox.start(self.host, command, output)
-
-    def wait_until_ready(self) -> None:
-        assert self.process is not None
-        deadline = time.monotonic() + START_PATIENCE
-        while "pyvpp: ready" not in self.log.read_text():
-            if self.process.poll() is not None:
-                raise StepFailed(f"pyvpp on {self.name} ended with {self.process.returncode}")
-            if time.monotonic() > deadline:
-                raise StepFailed(f"pyvpp on {self.name} is not ready after {START_PATIENCE:.0f} s")
-            time.sleep(0.05)
-
-    def ctl(self, command: str, quiet: bool = False) -> str:
+    def ctl(self, command: str) -> str:
         """Runs a command in this node's pyvpp and shows it."""
-        try:
-            with contextlib.closing(Client(self.runtime_dir / "cli.sock")) as client:
-                answer = client.command(command)
-        except NoServerError as error:
-            raise StepFailed(f"{self.name}: {error}") from error
-        if answer["status"]:
-            raise StepFailed(f"{self.name}: `{command}`: {answer['error'] or answer['output']}")
-        output = str(answer["output"] or "")
-        if not quiet:
-            show(f"{self.name}: pyvppctl {command}", output)
+        output = super().ctl(command)
+        show(f"{self.name}: pyvppctl {command}", output)
         return output
-
-    def stop(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            status = self.process.wait(15)
-        except subprocess.TimeoutExpired:
-            raise StepFailed(f"pyvpp on {self.name} does not stop at SIGTERM") from None
-        if status:
-            raise StepFailed(f"pyvpp on {self.name} ended with status {status}")
 
 
 def linux_view(node: Node) -> dict[str, Any]:
@@ -415,27 +372,6 @@ def demonstrate(sandbox: Sandbox, directory: Path) -> None:
     connection.close()
 
 
-@contextlib.contextmanager
-def workplace() -> Iterator[tuple[Sandbox, Path]]:
-    """A sandbox and a directory, which go whatever happens."""
-
-    def interrupt(number: int, frame: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    earlier = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
-    directory = Path(tempfile.mkdtemp(prefix="pyvpp-demo-"))
-    sandbox = Sandbox(f"pyvpp-demo-{os.getpid()}")
-    try:
-        yield sandbox, directory
-    finally:
-        for number in earlier:
-            signal.signal(number, signal.SIG_IGN)
-        sandbox.close()
-        shutil.rmtree(directory, ignore_errors=True)
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-
-
 def main(argv: list[str]) -> int:
     """Entry point. 0 when every step showed what it should."""
     argparse.ArgumentParser(prog="pyvpp demo", description=__doc__.splitlines()[0] if __doc__ else "").parse_args(argv)
@@ -443,13 +379,13 @@ def main(argv: list[str]) -> int:
         raise OperatorError("the demo needs root: it builds network namespaces and takes NICs over in them")
     began = time.monotonic()
     say("pyvpp demo: everything happens in network namespaces of its own; this machine's network is not touched.")
-    with workplace() as (sandbox, directory):
+    with workplace("pyvpp-demo") as (sandbox, directory):
         try:
             demonstrate(sandbox, directory)
         except KeyboardInterrupt:
             say("\npyvpp demo: interrupted, cleaning up")
             return 130
-        except (StepFailed, OSError) as error:
+        except (LabError, OSError) as error:
             say(f"\npyvpp demo: FAILED: {error}")
             for log in sorted(directory.glob("*.log")):
                 show(f"tail {log.name}", "\n".join(log.read_text(errors="replace").splitlines()[-20:]))
