@@ -38,11 +38,10 @@ td.good {{ color: #2b7a3d; }} td.bad {{ color: {VPP}; }}
 """
 
 
-def write_page(run: dict[str, Any], path: Path) -> None:
-    """Raises OperatorError when plotly is missing or the file cannot be written."""
-    require_plotly()
+def write_page(text: str, path: Path) -> None:
+    """Raises OperatorError when the file cannot be written."""
     try:
-        path.write_text(page(run))
+        path.write_text(text)
     except OSError as error:
         raise OperatorError(f"{path}: {error.strerror}") from None
 
@@ -57,8 +56,6 @@ def require_plotly() -> None:
 
 def page(run: dict[str, Any]) -> str:
     """The whole page."""
-    from plotly.offline import get_plotlyjs
-
     parts = [heading(run)]
     if run["scenarios"]:
         parts += [summary(run["scenarios"]), nodes_plot(run["scenarios"]), without_generation_plot(run["scenarios"])]
@@ -68,6 +65,13 @@ def page(run: dict[str, Any]) -> str:
     if run.get("costs"):
         parts.append(costs_table(run["costs"]))
     parts.append(method())
+    return whole(parts)
+
+
+def whole(parts: Iterable[str]) -> str:
+    """Parts as a page that needs nothing else."""
+    from plotly.offline import get_plotlyjs
+
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>pyvpp bench</title>\n'
         f'<meta name="viewport" content="width=device-width">\n<style>{STYLE}</style>\n'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sandbox of network namespaces with cables and a switch, for the demo. Nothing of it outlives `close`."""
+"""A sandbox of network namespaces and what lies between them, for the demo and the bench; `close` leaves nothing."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from pyroute2 import IPRoute
 
 from pyvpp.linux import netns
 from pyvpp.linux.capture import UplinkState, find_link, read_uplink
+from pyvpp.linux.ethtool import Offload, switch
 
 T = TypeVar("T")
 
 NAMED = Path("/run/netns")  # where `ip netns` looks
+NUD_PERMANENT = 0x80
+VXLAN_PORT = 4789
 PATIENCE = 10.0
 
 
@@ -76,6 +79,54 @@ class Namespace:
 
         self.inside(body)
 
+    def sysctl(self, name: str, value: int) -> None:
+        """Sets what stands at /proc/sys/net/<name> for this namespace: it inherits some of it from the machine."""
+        self.inside(lambda: Path("/proc/sys/net", name).write_text(str(value)))
+
+    def route(self, destination: str, gateway: str) -> None:
+        def body() -> None:
+            with IPRoute() as ip:
+                ip.route("add", dst=destination, gateway=gateway)
+
+        self.inside(body)
+
+    def neighbor(self, name: str, address: str, mac: str) -> None:
+        """An entry that stays, so that nobody is asked."""
+
+        def body() -> None:
+            with IPRoute() as ip:
+                ip.neigh("replace", dst=address, lladdr=mac, ifindex=link_index(ip, name), state=NUD_PERMANENT)
+
+        self.inside(body)
+
+    def mtu(self, name: str, mtu: int) -> None:
+        def body() -> None:
+            with IPRoute() as ip:
+                ip.link("set", index=link_index(ip, name), mtu=mtu)
+
+        self.inside(body)
+
+    def vxlan(self, name: str, vni: int, local: str, remote: str) -> None:
+        """A VXLAN tunnel of Linux's own to one other end."""
+
+        def body() -> None:
+            with IPRoute() as ip:
+                ip.link(
+                    "add", ifname=name, kind="vxlan", vxlan_id=vni, vxlan_local=local, vxlan_group=remote,
+                    vxlan_port=VXLAN_PORT,
+                )  # fmt: skip
+
+        self.inside(body)
+
+    def segmentation(self, name: str, on: bool) -> None:
+        """Whether an interface takes packets larger than its MTU from the stack, TCP's and all others', to cut them."""
+
+        def body() -> None:
+            for offload in (Offload.TSO, Offload.GSO):
+                switch(name, offload, on)
+
+        self.inside(body)
+
     def switch(self, name: str, ports: tuple[str, ...]) -> None:
         """A Linux bridge with its ports, all up."""
 
@@ -99,6 +150,13 @@ class Namespace:
 
         return self.inside(body)
 
+    def mac(self, name: str) -> str:
+        """Raises ValueError when there is no link of that name."""
+        state = self.uplink(name)
+        if state is None:
+            raise ValueError(f"no link {name}")
+        return state.mac
+
     def close(self) -> None:
         os.close(self.descriptor)
         netns.release_kept(self.path)
@@ -118,12 +176,16 @@ class Sandbox:
         made.up("lo")
         return made
 
-    def start(self, namespace: Namespace, command: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+    def start(
+        self,
+        namespace: Namespace,
+        command: list[str],
+        output: IO[bytes] | int,
+        stdin: int = subprocess.DEVNULL,
+    ) -> subprocess.Popen[bytes]:
         """A process inside a namespace, in a session of its own: a Ctrl-C at the terminal is not for it."""
         process = namespace.inside(
-            lambda: subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )
+            lambda: subprocess.Popen(command, stdin=stdin, stdout=output, stderr=output, start_new_session=True)
         )
         self._processes.append(process)
         return process

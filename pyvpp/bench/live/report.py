@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of a live run as tables for a terminal, from the JSON alone."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from pyvpp.bench.live.scenarios import LiveScenario
+from pyvpp.bench.report import below, table
+
+TITLES = {"linux": "Linux", "af_packet": "pyvpp af_packet", "af_xdp": "pyvpp AF_XDP"}
+METHOD = (
+    "Medians of the rounds, ±: the distance between their quartiles. Ratios to Linux are taken within a round, in "
+    "brackets their extremes. CPU in all is what the whole lab made the machine busy, ends included; Linux forwards in "
+    "soft interrupts, which only that figure shows."
+)
+
+
+def figure(value: float) -> str:
+    """Three digits, or as many as stand before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def cell(result: dict[str, Any] | None) -> str:
+    if result is None:
+        return ""
+    noise = f" ±{100 * result['noise']:.0f}%" if len(result["samples"]) > 1 else ""
+    return f"{figure(result['median'])}{noise}"
+
+
+def ratio(result: dict[str, Any] | None, unit: str) -> str:
+    """Beside Linux; for a latency also the microseconds more, for which there is a goal."""
+    if result is None or "ratio" not in result:
+        return ""
+    text = f"{result['ratio']:.2f}"
+    if len(result["samples"]) > 1:
+        text += f" ({result['ratio_least']:.2f}..{result['ratio_most']:.2f})"
+    return f"{text} {result['more']:+.0f} us" if unit == "us" else text
+
+
+def live_table(live: dict[str, Any]) -> Group:
+    """A line a metric, a group of lines a scenario."""
+    ways = [way for way in live["ways"] if way != "linux"]
+    columns = ["scenario", "", "unit", "Linux"]
+    for way in ways:
+        columns += [TITLES[way], "to Linux"]
+    made = table(f"Live traffic, {live['rounds']} rounds of {live['seconds']:g} s each, TCP by {live['tcp']}", *columns)
+    made.columns[1].justify = made.columns[2].justify = "left"
+    for scenario in live["scenarios"]:
+        for k, metric in enumerate(scenario["metrics"]):
+            if not metric["ways"]:
+                continue
+            cells = [
+                scenario["name"] if k == 0 else "",
+                metric["name"],
+                metric["unit"],
+                cell(metric["ways"].get("linux")),
+            ]
+            for way in ways:
+                result = metric["ways"].get(way)
+                cells += [cell(result), ratio(result, metric["unit"])]
+            made.add_row(*cells)
+        made.add_section()
+    return below(made, METHOD)
+
+
+def absent_lines(live: dict[str, Any]) -> str:
+    return "\n".join(
+        f"{TITLES[each['way']]} ({each['lab']}): not measured: {each['reason']}" for each in live["absent"]
+    )
+
+
+def list_table(scenarios: Iterable[LiveScenario]) -> Table:
+    made = table("Live scenarios", "name", "")
+    made.columns[1].justify = "left"
+    for scenario in scenarios:
+        made.add_row(scenario.name, scenario.summary)
+    return made
