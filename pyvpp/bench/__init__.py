@@ -16,6 +16,7 @@ the scenario's model in plain Python.
     cost       what trace, capture, counters and features cost while they are on
     replay     a capture of the user's through a configuration of the user's
     machine    what it ran on, memory, time to the first packet
+    live       real traffic through networks of its own, beside Linux: `--live`
     report, compare, page    tables, two runs side by side, one HTML page
 """
 

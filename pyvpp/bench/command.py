@@ -171,7 +171,7 @@ def written(
             except OSError as error:
                 raise OperatorError(f"{options.json}: {error.strerror}") from None
     if options.html:
-        page.write_page(as_page(run), options.html)
+        page.write_page(run, options.html, as_page)
 
 
 def compared(before: dict[str, Any], after: dict[str, Any], options: argparse.Namespace) -> int:

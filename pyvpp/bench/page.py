@@ -6,7 +6,7 @@ point tells its figures under the mouse, without a network. plotly is the option
 smaller page of pictures, at the price of three times as many packages to install, half of them native.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -38,14 +38,6 @@ td.good {{ color: #2b7a3d; }} td.bad {{ color: {VPP}; }}
 """
 
 
-def write_page(text: str, path: Path) -> None:
-    """Raises OperatorError when the file cannot be written."""
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise OperatorError(f"{path}: {error.strerror}") from None
-
-
 def require_plotly() -> None:
     """Asked before anything is measured. Raises OperatorError."""
     try:
@@ -66,6 +58,15 @@ def page(run: dict[str, Any]) -> str:
         parts.append(costs_table(run["costs"]))
     parts.append(method())
     return whole(parts)
+
+
+def write_page(run: dict[str, Any], path: Path, as_page: Callable[[dict[str, Any]], str] = page) -> None:
+    """Raises OperatorError when plotly is missing or the file cannot be written."""
+    require_plotly()
+    try:
+        path.write_text(as_page(run))
+    except OSError as error:
+        raise OperatorError(f"{path}: {error.strerror}") from None
 
 
 def whole(parts: Iterable[str]) -> str:

@@ -9,7 +9,8 @@ ratio to Linux the median of the ratios within a round.
     traffic    the bench's side of the agents; TCP by iperf3 or by Python
     cpu        processor time of pyvpp and of the whole lab
     labs       the networks: uplink, router, pods on two nodes
-    scenarios  what is measured on them
+    scenario   what a scenario is; scenarios: all of them
+    tcp, small_packets, latency    how they measure
     figures    medians, ratios and their spread, as JSON
     session    one invocation: builds, measures in rounds, cleans up
     report, page    the table for a terminal, the HTML page

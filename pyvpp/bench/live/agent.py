@@ -3,7 +3,7 @@
 
 A request and its answer are a line of JSON each: {"do": "count"} gives {"ok": [...]}, a failure {"error": text}. It is
 started by its path and imports nothing but the standard library, so that it is up in 30 ms and takes no CPU until it
-is asked. It ends when its input does: with the bench, however that ends.
+is asked; so it stays one file. It ends when its input does: with the bench, however that ends.
 """
 
 import contextlib
@@ -100,50 +100,58 @@ class Piece(ctypes.Structure):
 
 
 class Flood:
-    """Frames on an interface, the same BATCH again and again: as fast as they go, or so many a second."""
+    """Frames on an interface, the same ones again and again: as fast as they go, or so many a second.
 
-    def __init__(self, device: str, frames: list[str], rate: float | None) -> None:
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        self._socket.bind((device, 0))
-        self._socket.setsockopt(SOL_PACKET, QDISC_BYPASS, 1)
+    Each sender is a socket and a thread; the call into the kernel, which is where the time goes, leaves Python's lock.
+    """
+
+    def __init__(self, device: str, frames: list[str], senders: int, rate: float | None) -> None:
         self._frames = [ctypes.create_string_buffer(bytes.fromhex(frame)) for frame in frames]
         self._pieces = (Piece * BATCH)()
-        self._messages = (MessageHeader * BATCH)()
+        self._messages = [(MessageHeader * BATCH)() for _ in range(senders)]
         for k in range(BATCH):
             frame = self._frames[k % len(self._frames)]
             self._pieces[k] = Piece(ctypes.addressof(frame), len(frame) - 1)  # less the NUL that ctypes adds
-            self._messages[k].pieces = ctypes.addressof(self._pieces[k])
-            self._messages[k].n_pieces = 1
-        self._rate = rate
+            for messages in self._messages:
+                messages[k].pieces = ctypes.addressof(self._pieces[k])
+                messages[k].n_pieces = 1
+        self._rate = rate / senders if rate else None
         self._sendmmsg = ctypes.CDLL(None, use_errno=True).sendmmsg
-        self.sent = 0
-        self.refused = 0
+        self.sent = [0] * senders
         self._stop = False
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._sockets = [self._opened(device) for _ in range(senders)]
+        self._threads = [threading.Thread(target=self._run, args=(k,), daemon=True) for k in range(senders)]
+        for thread in self._threads:
+            thread.start()
 
-    def _run(self) -> None:
+    @staticmethod
+    def _opened(device: str) -> socket.socket:
+        opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        opened.bind((device, 0))
+        opened.setsockopt(SOL_PACKET, QDISC_BYPASS, 1)
+        return opened
+
+    def _run(self, k: int) -> None:
         began = time.perf_counter()
-        descriptor = self._socket.fileno()
+        descriptor, messages = self._sockets[k].fileno(), self._messages[k]
         while not self._stop:
             due = BATCH
             if self._rate:
-                due = min(BATCH, int((time.perf_counter() - began) * self._rate) - self.sent)
+                due = min(BATCH, int((time.perf_counter() - began) * self._rate) - self.sent[k])
                 if due < LEAST_BURST:
                     continue  # a sleep would be longer than the burst
-            done = self._sendmmsg(descriptor, self._messages, due, 0)
-            if done < 0:
-                self.refused += 1
-            self.sent += max(done, 0)
+            self.sent[k] += max(self._sendmmsg(descriptor, messages, due, 0), 0)
 
     def pause(self) -> None:
         """Sends no more; what was sent can be counted."""
         self._stop = True
-        self._thread.join(PATIENCE)
+        for thread in self._threads:
+            thread.join(PATIENCE)
 
     def stop(self) -> None:
         self.pause()
-        self._socket.close()
+        for each in self._sockets:
+            each.close()
 
 
 class Echo:
@@ -224,8 +232,8 @@ class Agent:
         self._streams = Streams()
         self._streams.connect(address, port, streams)
 
-    def flood(self, device: str, frames: list[str], rate: float | None = None) -> None:
-        self._flood = Flood(device, frames, rate)
+    def flood(self, device: str, frames: list[str], senders: int, rate: float | None = None) -> None:
+        self._flood = Flood(device, frames, senders, rate)
 
     def pause(self) -> None:
         if self._flood:
@@ -240,7 +248,7 @@ class Agent:
 
     def count(self) -> list[int]:
         """Bytes received or frames sent so far, and the time, ns."""
-        counted = sum(self._streams.bytes) if self._streams else self._flood.sent if self._flood else 0
+        counted = sum(self._streams.bytes) if self._streams else sum(self._flood.sent) if self._flood else 0
         return [counted, time.perf_counter_ns()]
 
     def received(self, device: str) -> int:

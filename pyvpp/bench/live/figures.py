@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pyvpp.bench.live.labs import LINUX
-from pyvpp.bench.live.scenarios import LiveScenario, Measured, Metric
+from pyvpp.bench.live.scenario import LiveScenario, Measured, Metric
 
 
 class Samples:

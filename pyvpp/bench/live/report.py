@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from pyvpp.bench.live.scenarios import LiveScenario
+from pyvpp.bench.live.scenario import LiveScenario
 from pyvpp.bench.report import below, table
 
 TITLES = {"linux": "Linux", "af_packet": "pyvpp af_packet", "af_xdp": "pyvpp AF_XDP"}
