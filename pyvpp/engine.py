@@ -49,6 +49,7 @@ class PuntedPacket:
 class Engine:
     """A packet processor in one process. Make it, `start` it, `close` it.
 
+    `cpus` are those the workers stay on, one each; else Linux chooses.
     Raises GraphError when declarations do not fit together.
     """
 
@@ -57,6 +58,7 @@ class Engine:
         declarations: Declarations | None = None,
         *,
         workers: int = 1,
+        cpus: Sequence[int] | None = None,
         buffers: int = 16384,
         hugepages: str = "auto",
         withheld: frozenset[str] = frozenset(),
@@ -76,6 +78,8 @@ class Engine:
         self.clock_rate = clock_rate()
         began = read_cycles()
         self.workers = [Worker(k, self.buffers, self.main_event, self.clock_rate, began=began) for k in range(workers)]
+        for worker, cpu in zip(self.workers, cpus or (), strict=False):
+            worker.cpu = cpu
         self.graph = Graph(self, self.declarations.nodes, list(arcs))
         for instance in self.tables.values():
             instance.moved = self.graph.rebind

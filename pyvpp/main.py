@@ -24,6 +24,7 @@ DRIVERS = ("auto", "af-packet", "af-xdp")
 GRO = ("on", "nic", "graph", "off")
 DEFAULT_RUNTIME_DIR = "/run/pyvpp"
 MOST_WORKERS = 64
+MOST_CPUS = 1 << 16
 LEAST_BUFFERS, MOST_BUFFERS = 1024, 1 << 21  # the heap's address range has room for twice as many
 
 
@@ -46,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
         "--gro", choices=GRO, default="on", metavar="on|nic|graph|off",
         help="who coalesces TCP on its way to Linux: the NIC's driver and the node gro (on), one of them, or nobody",
     )  # fmt: skip
-    p.add_argument("--workers", type=int, default=1, metavar="N", help="worker threads")
+    p.add_argument("--workers", type=int, metavar="N", help="worker threads, one unless said otherwise")
+    p.add_argument("--corelist-workers", metavar="LIST", help="CPUs the workers run on, one each: 2,4-5")
     p.add_argument("--exec", dest="script", metavar="FILE", help="commands to run at start")
     p.add_argument("--runtime-dir", default=DEFAULT_RUNTIME_DIR, metavar="DIR", help="sockets and the journal")
     p.add_argument("--hugepages", default="auto", metavar="auto|off|N", help="memory of the packets")
@@ -117,9 +119,34 @@ def warm_up(declarations: Any = None) -> None:
         )
 
 
+def cpu_list(text: str) -> list[int]:
+    """CPUs as VPP's corelist-workers names them: numbers and ranges with commas between, each CPU once."""
+    cpus: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not (first.isdecimal() and (last or first).isdecimal() and int(first) <= int(last or first) < MOST_CPUS):
+            raise OperatorError(f"--corelist-workers {text}: `{part}' is no CPU and no range of them (expected 2,4-5)")
+        cpus += range(int(first), int(last or first) + 1)
+    missing = [cpu for cpu in cpus if cpu not in os.sched_getaffinity(0)]
+    if missing:
+        allowed = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+        raise OperatorError(f"--corelist-workers {text}: CPU {missing[0]} is not ours to use (expected of {allowed})")
+    if len(set(cpus)) != len(cpus):
+        raise OperatorError(f"--corelist-workers {text}: a CPU is named twice")
+    return cpus
+
+
 def run(options: argparse.Namespace) -> int:
     """The main job, in the order that keeps the gap short: guardian, compile, look, take over, serve, restore."""
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    cpus = cpu_list(options.corelist_workers) if options.corelist_workers is not None else None
+    if options.workers is None:
+        options.workers = len(cpus) if cpus else 1
+    if cpus and len(cpus) != options.workers:
+        raise OperatorError(
+            f"--corelist-workers {options.corelist_workers}: {len(cpus)} CPUs for {options.workers} workers"
+        )
+    options.cpus = cpus
     if not 1 <= options.workers <= MOST_WORKERS:
         raise OperatorError(f"--workers {options.workers}: from 1 to {MOST_WORKERS}")
     if options.driver == "af-xdp":

@@ -81,6 +81,7 @@ class Worker:
         self.epoll = select.epoll()
         self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.thread: threading.Thread | None = None
+        self.cpu: int | None = None  # the one it stays on
 
     @staticmethod
     def _cycles() -> int:
@@ -143,8 +144,14 @@ class Worker:
         self.control[d.EPOLL_FD] = self.epoll.fileno()
         self.epoll.register(self.event, select.EPOLLIN | select.EPOLLET)
         self._set_data(self.event, d.WAKE)
-        self.thread = threading.Thread(target=self.run, args=(rounds,), name=f"vpp_wk_{self.index}", daemon=True)
+        self.thread = threading.Thread(target=self._live, args=(rounds,), name=f"vpp_wk_{self.index}", daemon=True)
         self.thread.start()
+
+    def _live(self, rounds: int) -> None:
+        """The thread's life, on its CPU if it has one."""
+        if self.cpu is not None:
+            os.sched_setaffinity(threading.get_native_id(), {self.cpu})
+        self.run(rounds)
 
     def forget(self, nodes: Collection[int]) -> None:
         """Leaves nodes out from now on, and frees what control code has sent to them. Called inside the barrier."""

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from types import ModuleType
 
 from pyvpp import packet_generator_cli, pcap_cli
-from pyvpp.cli import af_xdp_commands, builtin, commands, engine_commands
+from pyvpp.cli import af_xdp_commands, builtin, commands, engine_commands, rx_commands
 from pyvpp.cli.parser import CommandTree
 from pyvpp.cli.registry import commands_in, commands_of
 
-MODULES = (builtin, commands, engine_commands, af_xdp_commands, packet_generator_cli, pcap_cli)
+MODULES = (builtin, commands, engine_commands, rx_commands, af_xdp_commands, packet_generator_cli, pcap_cli)
 
 
 def command_tree(packages: Iterable[ModuleType]) -> CommandTree:

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from pyvpp.cli import render
+from pyvpp.cli import hardware, render
 from pyvpp.cli.arguments import Arguments, CommandError, interfaces_of
 from pyvpp.cli.registry import Output, command
 
@@ -72,7 +72,8 @@ def show_interface(engine: Any, args: Arguments) -> Output:
 
 @command("show hardware-interfaces", help="show hardware-interfaces [brief] [INTERFACE [INTERFACE [..]]]")
 def show_hardware_interfaces(engine: Any, args: Arguments) -> Output:
-    """Interfaces with their link and what they are made of."""
+    """Interfaces with their link, their queues and what they are made of: an af_packet interface's rings, and what
+    Linux received and dropped there."""
     brief = args.accept("brief")
     lines = [render.HARDWARE_HEADING]
     data = []
@@ -80,9 +81,12 @@ def show_hardware_interfaces(engine: Any, args: Arguments) -> Output:
         mac = mac_text(interface.mac)
         kind = str(interface.kind)
         lines.append(render.hardware_line(interface.name, interface.sw_if_index, bool(interface.link_up)))
+        details: dict[str, Any] = {}
         if not brief:
-            lines += [f"  Ethernet address {mac}"] if mac else []
-            lines += [f"  {kind}"]
+            queues, details = hardware.queues(engine, interface)
+            rings, of_driver = hardware.driver(engine, interface)
+            details |= of_driver
+            lines += [*queues, *([f"  Ethernet address {mac}"] if mac else []), *rings]
         data.append(
             {
                 "name": interface.name,
@@ -90,6 +94,7 @@ def show_hardware_interfaces(engine: Any, args: Arguments) -> Output:
                 "link_up": bool(interface.link_up),
                 "mac": mac,
                 "kind": kind,
+                **details,
             }
         )
     return Output("\n".join(lines), data)

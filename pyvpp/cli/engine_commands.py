@@ -12,17 +12,26 @@ from pyvpp.cli import render
 from pyvpp.cli.arguments import Arguments, CommandError, expectation
 from pyvpp.cli.registry import Output, command
 from pyvpp.device import interfaces as devices
+from pyvpp.device.af_packet import Options
 from pyvpp.interface import HOST, L2, UPLINK
 from pyvpp.node import Kind, NodeCounter
 from pyvpp.trace import packets, show_trace
 
 STATES = {Kind.INTERNAL: "active", Kind.INPUT: "interrupt wait", Kind.PYTHON: "event wait"}
 RUNTIME_COLUMNS = ("calls", "vectors", "clocks", "max_clocks")
+THREAD_COUNTS = {
+    "loops": d.LOOPS, "epolls": d.EPOLLS, "sleeps": d.SLEEPS, "fd_wakeups": d.FD_WAKEUPS, "wakeups": d.WAKEUPS
+}  # fmt: skip
 PACKETS_SHOWN = 50
 MTU_MIN, MTU_MAX = 68, 65535
 TAP_MTU_MAX = 65521  # Linux counts the Ethernet header
 LOOPBACK_MTU = 9000
 LONGEST_LINUX_NAME = 15
+MOST_QUEUES = 64
+RING_MIN, RING_MAX = 16, 1 << 16
+TAP_WORDS = (
+    "id", "tun", "host-ns", "host-if-name", "host-ip4-addr", "host-mtu-size", "num-rx-queues", "hw-addr"
+)  # fmt: skip
 
 
 # ---- runtime ------------------------------------------------------------------------------------------------------
@@ -91,8 +100,8 @@ def clear_runtime(engine: Any, args: Arguments) -> None:
         for worker in engine.workers:
             for column in RUNTIME_COLUMNS:
                 worker.rows[column] = 0
-            worker.control[d.LOOPS] = 0
-            worker.control[d.SLEEPS] = 0
+            for word in THREAD_COUNTS.values():
+                worker.control[word] = 0
     engine.stack.runtime_cleared = time.time()
 
 
@@ -187,23 +196,32 @@ def show_buffers(engine: Any, args: Arguments) -> Output:
 
 @command("show threads", help="show threads")
 def show_threads(engine: Any, args: Arguments) -> Output:
-    """The main thread and the workers, with the CPU each is on."""
+    """The main thread and the workers: the CPU each is on, and the CPUs it may be on.
+
+    Then the rounds of its loop, how often it asked epoll, slept there, was woken by a device, by the main thread.
+    """
     args.end()
-    data = [{"id": 0, "name": "vpp_main", "lwp": os.getpid(), "cpu": _cpu_of(os.getpid()), "loops": 0, "sleeps": 0}]
+    data = [_thread(0, "vpp_main", os.getpid(), dict.fromkeys(THREAD_COUNTS, 0))]
     for worker in engine.workers:
+        counts = {name: int(worker.control[word]) for name, word in THREAD_COUNTS.items()}
         lwp = worker.thread.native_id if worker.thread else None
-        data.append(
-            {
-                "id": worker.index + 1,
-                "name": f"vpp_wk_{worker.index}",
-                "lwp": lwp,
-                "cpu": _cpu_of(lwp),
-                "loops": int(worker.control[d.LOOPS]),
-                "sleeps": int(worker.control[d.SLEEPS]),
-            }
-        )
+        data.append(_thread(worker.index + 1, f"vpp_wk_{worker.index}", lwp, counts))
     rows = [["-" if value is None else value for value in thread.values()] for thread in data]
-    return Output(render.table(("ID", "Name", "LWP", "CPU", "Loops", "Sleeps"), rows, "><>>>>"), data)
+    headings = ("ID", "Name", "LWP", "CPU", "CPUs", "Loops", "Epolls", "Sleeps", "FdWakeups", "Wakeups")
+    return Output(render.table(headings, rows, "><>>>>>>>>"), data)
+
+
+def _thread(number: int, name: str, lwp: int | None, counts: dict[str, int]) -> dict[str, Any]:
+    return {"id": number, "name": name, "lwp": lwp, "cpu": _cpu_of(lwp), "cpus": _cpus_of(lwp), **counts}
+
+
+def _cpus_of(lwp: int | None) -> str | None:
+    """The CPUs a thread of ours is allowed on, as Linux lists them."""
+    try:
+        lines = Path(f"/proc/self/task/{lwp}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((line.split()[1] for line in lines if line.startswith("Cpus_allowed_list:")), None)
 
 
 def _cpu_of(lwp: int | None) -> int | None:
@@ -323,20 +341,45 @@ def clear_trace(engine: Any, args: Arguments) -> None:
 # ---- interfaces ---------------------------------------------------------------------------------------------------
 
 
-@command("create host-interface", help="create host-interface name IFNAME [hw-addr MAC]")
+@command(
+    "create host-interface",
+    help="create host-interface name IFNAME [num-rx-queues N] [rx-ring-size N] [tx-ring-size N] [qdisc-bypass] "
+    "[hw-addr MAC]",
+)
 def create_host_interface(engine: Any, args: Arguments) -> Output:
-    """Put an interface on a Linux network device, next to Linux: `host-` and the device's name."""
+    """Put an interface on a Linux network device, next to Linux: `host-` and the device's name.
+
+    There is a receive queue for each worker unless num-rx-queues says otherwise. The sizes are packets a queue holds.
+    With qdisc-bypass Linux queues nothing that is sent: what the device does not take at once is dropped.
+    """
     name = mac = None
+    chosen: dict[str, Any] = {"rx_queues": len(engine.workers)}
     while args:
         if args.accept("name"):
             name = linux_name(args)
+        elif args.accept("num-rx-queues"):
+            chosen["rx_queues"] = args.unsigned(min=1, max=MOST_QUEUES, what="a number of queues")
+        elif args.accept("rx-ring-size"):
+            chosen["rx_slots"] = _ring_size(args)
+        elif args.accept("tx-ring-size"):
+            chosen["tx_slots"] = _ring_size(args)
+        elif args.accept("qdisc-bypass"):
+            chosen["qdisc_bypass"] = True
         elif args.accept("hw-addr"):
             mac = unicast_mac(args)
         else:
-            raise args.unknown("name", "hw-addr")
+            raise args.unknown("name", "num-rx-queues", "rx-ring-size", "tx-ring-size", "qdisc-bypass", "hw-addr")
     if name is None:
         raise CommandError("missing host interface name")
-    return created(devices.add_host_interface(engine, name, mac=mac))
+    return created(devices.add_host_interface(engine, name, mac=mac, options=Options(**chosen)))
+
+
+def _ring_size(args: Arguments) -> int:
+    """A power of two, as VPP wants it; then whole pages are full of slots, too."""
+    n = args.unsigned(min=RING_MIN, max=RING_MAX, what="a number of packets")
+    if n & (n - 1):
+        raise CommandError(f"ring size {n} is no power of two")
+    return n
 
 
 @command("delete host-interface", help="delete host-interface name IFNAME")
@@ -354,16 +397,18 @@ def delete_host_interface(engine: Any, args: Arguments) -> None:
 @command(
     "create tap",
     help="create tap [id N] [tun] [host-ns NS] host-if-name NAME [host-ip4-addr ADDRESS/LENGTH] [host-mtu-size N] "
-    "[hw-addr MAC]",
+    "[num-rx-queues N] [hw-addr MAC]",
 )
 def create_tap(engine: Any, args: Arguments) -> Output:
     """Make a TAP, or with tun a TUN, whose other end is a Linux interface.
 
     A tun with host-ns and host-ip4-addr is a pod's: its end gets the address as a /32 and the default route, and the
     route to the pod is added here. The host's end is a namespace's name, a path to one, or the number of a process.
+    There is a queue for each worker unless num-rx-queues says otherwise.
     """
     instance = namespace = name = address = mtu = mac = None
     tun = False
+    queues = len(engine.workers)
     while args:
         if args.accept("id"):
             instance = args.unsigned(max=0xFFFF, what="an id")
@@ -377,10 +422,12 @@ def create_tap(engine: Any, args: Arguments) -> Output:
             address = args.address4()
         elif args.accept("host-mtu-size"):
             mtu = args.unsigned(min=MTU_MIN, max=MTU_MAX, what="an MTU")
+        elif args.accept("num-rx-queues"):
+            queues = args.unsigned(min=1, max=MOST_QUEUES, what="a number of queues")
         elif args.accept("hw-addr"):
             mac = unicast_mac(args)
         else:
-            raise args.unknown("id", "tun", "host-ns", "host-if-name", "host-ip4-addr", "host-mtu-size", "hw-addr")
+            raise args.unknown(*TAP_WORDS)
     if name is None:
         raise CommandError("host-if-name not specified")
     if not tun and mtu and mtu > TAP_MTU_MAX:
@@ -391,9 +438,11 @@ def create_tap(engine: Any, args: Arguments) -> Output:
         if address.network.prefixlen != 32:
             raise CommandError(f"a pod's address is one address, got `{address}' (expected {address.ip}/32)")
         pod_mtu = mtu or devices.DEFAULT_TUN_MTU
-        pod = devices.add_pod(engine, namespace, name, address.ip, instance=instance, mtu=pod_mtu)
+        pod = devices.add_pod(engine, namespace, name, address.ip, instance=instance, mtu=pod_mtu, queues=queues)
         return created(pod)
-    interface = devices.add_tap(engine, name, instance=instance, namespace=namespace, mac=mac, mtu=mtu, tun=tun)
+    interface = devices.add_tap(
+        engine, name, instance=instance, namespace=namespace, mac=mac, mtu=mtu, tun=tun, queues=queues
+    )
     if address:
         try:
             interface.device.add_address(address)

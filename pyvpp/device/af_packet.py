@@ -107,7 +107,7 @@ _SIOCGIFHWADDR = 0x8927
 _IFF_UP = 0x1
 _IFF_RUNNING = 0x40
 _SOCKET_BUFFER_BYTES = 32 << 20
-_PAGE = 4096
+PAGE = 4096
 
 
 class RingHeap(Protocol):
@@ -370,5 +370,5 @@ def rx_slot_bytes(mtu: int) -> int:
 
 def _ring_request(slot_bytes: int, slots: int) -> bytes:
     """struct tpacket_req: a block is made of whole pages that are contiguous in memory, so it is kept small."""
-    block_bytes = max(slot_bytes, _PAGE)
+    block_bytes = max(slot_bytes, PAGE)
     return struct.pack("IIII", block_bytes, slot_bytes * slots // block_bytes, slot_bytes, slots)

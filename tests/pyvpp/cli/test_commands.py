@@ -3,6 +3,7 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ class Interface:
     mtu: int = 9000
     admin_up: bool = True
     link_up: bool = True
+    device: Any = None
 
 
 class Interfaces(list[Interface]):
@@ -67,6 +69,7 @@ class Engine:
         self.tables["interface_drops"].arrays[1][1] = 5
         self.tables["interface_rx_miss"].arrays[0][1] = 3
         self.barrier = nullcontext
+        self.rx_queues = SimpleNamespace(of=lambda interface: [])
 
 
 @pytest.fixture

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `show hardware-interfaces` says of an interface: its queues, its driver and the driver's rings."""
+
+from typing import Any
+
+from pyvpp.cli.rx_commands import queue_data
+from pyvpp.device import af_packet
+from pyvpp.device.af_packet import AfPacket, Queue
+from pyvpp.interface import Interface
+
+TX_STATES = {0: "available", 1: "request", 2: "sending", 4: "wrong"}  # of a slot (TP_STATUS_*, linux/if_packet.h)
+
+
+def queues(engine: Any, interface: Interface) -> tuple[list[str], dict[str, Any]]:
+    """Which worker reads which queue, and writes into which."""
+    rx = [queue_data(queue) for queue in engine.rx_queues.of(interface)]
+    if not rx:
+        return [], {}
+    lines = ["  RX Queues:", "    queue thread         mode"]
+    for queue in rx:
+        thread = f"vpp_wk_{queue['worker']} ({queue['thread']})"
+        lines.append(f"    {queue['queue']:<5} {thread:<14} {queue['mode']}")
+    tx = _tx_threads(interface, len(engine.workers))
+    lines += ["  TX Queues:", "    queue shared thread(s)"]
+    lines += [f"    {n:<5} {'yes' if len(threads) > 1 else 'no':<6} {_ranges(threads)}" for n, threads in tx.items()]
+    return lines, {"rx_queues": rx, "tx_queues": [{"queue": n, "threads": threads} for n, threads in tx.items()]}
+
+
+def _tx_threads(interface: Interface, workers: int) -> dict[int, list[int]]:
+    """The threads that send by each transmit queue: one each where there are as many queues as workers."""
+    n = min(len(getattr(interface.device, "fds", ())) or workers, workers)
+    return {queue: [worker + 1 for worker in range(workers) if worker % n == queue] for queue in range(n)}
+
+
+def _ranges(threads: list[int]) -> str:
+    return ",".join(map(str, threads))
+
+
+def driver(engine: Any, interface: Interface) -> tuple[list[str], dict[str, Any]]:
+    """The driver's name, and what an af_packet interface's rings look like at this moment."""
+    device = interface.device
+    if not isinstance(device, AfPacket):
+        return [f"  {interface.kind}"], {}
+    lines = ["  Linux PACKET socket interface v2", "  FEATURES:"]
+    features = ["qdisc-bpass-enabled"] if device.options.qdisc_bypass else []
+    features.append("cksum-gso-enabled")
+    if device.fanout is not None:
+        features.append(f"fanout hash, group {device.fanout}")
+    lines += [f"    {feature}" for feature in features]
+    rx, tx = [], []
+    for number, queue in enumerate(device.rx_queues):
+        statistics = queue.statistics()
+        rx.append({**_ring(queue.rx_slot_bytes, queue.rx_slots), **vars(statistics)})
+        lines += [
+            f"  RX Queue {number}:",
+            f"    {_ring_text(rx[-1])}",
+            f"    packets:{statistics.packets} drops:{statistics.drops}",
+        ]
+    for number, queue in enumerate(device.queues):
+        states = _tx_states(engine, queue)
+        tx.append({**_ring(af_packet.TX_SLOT_BYTES, queue.tx_slots), **states})
+        counted = " ".join(f"{name}:{count}" for name, count in states.items())
+        lines += [f"  TX Queue {number}:", f"    {_ring_text(tx[-1])}", f"    {counted} total:{queue.tx_slots}"]
+    return lines, {"features": features, "fanout": device.fanout, "rx_rings": rx, "tx_rings": tx}
+
+
+def _ring(slot_bytes: int, slots: int) -> dict[str, int]:
+    block = max(slot_bytes, af_packet.PAGE)
+    return {"block_size": block, "blocks": slot_bytes * slots // block, "frame_size": slot_bytes, "frames": slots}
+
+
+def _ring_text(ring: dict[str, int]) -> str:
+    return "block size:{block_size} nr:{blocks}  frame size:{frame_size} nr:{frames}".format(**ring)
+
+
+def _tx_states(engine: Any, queue: Queue) -> dict[str, int]:
+    """How many slots of the transmit ring are in each state."""
+    start = queue.offset + queue.rx_slots * queue.rx_slot_bytes
+    ring = engine.buffers.heap.array[start : start + queue.tx_slots * af_packet.TX_SLOT_BYTES]
+    status = ring.view("<u4")[:: af_packet.TX_SLOT_BYTES // 4]
+    return {name: int((status == state).sum()) for state, name in TX_STATES.items()}
