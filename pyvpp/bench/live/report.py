@@ -31,33 +31,29 @@ def cell(result: dict[str, Any] | None) -> str:
 
 
 def ratio(result: dict[str, Any] | None, unit: str) -> str:
-    """Beside Linux; for a latency also the microseconds more, for which there is a goal."""
+    """Beside Linux, with the extremes of the rounds; of a latency the microseconds more, for which there is a goal."""
     if result is None or "ratio" not in result:
         return ""
-    text = f"{result['ratio']:.2f}"
-    if len(result["samples"]) > 1:
-        text += f" ({result['ratio_least']:.2f}..{result['ratio_most']:.2f})"
-    return f"{text} {result['more']:+.0f} us" if unit == "us" else text
+    if unit == "us":
+        return f"{result['more']:+.0f} us ({result['ratio']:.2f})"
+    extremes = f" ({result['ratio_least']:.2f}..{result['ratio_most']:.2f})" if len(result["samples"]) > 1 else ""
+    return f"{result['ratio']:.2f}{extremes}"
 
 
 def live_table(live: dict[str, Any]) -> Group:
     """A line a metric, a group of lines a scenario."""
     ways = [way for way in live["ways"] if way != "linux"]
-    columns = ["scenario", "", "unit", "Linux"]
+    columns = ["scenario", "", "Linux"]
     for way in ways:
-        columns += [TITLES[way], "to Linux"]
+        columns += [way, "to Linux"]
     made = table(f"Live traffic, {live['rounds']} rounds of {live['seconds']:g} s each, TCP by {live['tcp']}", *columns)
-    made.columns[1].justify = made.columns[2].justify = "left"
+    made.columns[1].justify = "left"
     for scenario in live["scenarios"]:
         for k, metric in enumerate(scenario["metrics"]):
             if not metric["ways"]:
                 continue
-            cells = [
-                scenario["name"] if k == 0 else "",
-                metric["name"],
-                metric["unit"],
-                cell(metric["ways"].get("linux")),
-            ]
+            name = f"{metric['name']}, {metric['unit']}"
+            cells = [scenario["name"] if k == 0 else "", name, cell(metric["ways"].get("linux"))]
             for way in ways:
                 result = metric["ways"].get(way)
                 cells += [cell(result), ratio(result, metric["unit"])]

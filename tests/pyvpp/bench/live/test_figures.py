@@ -95,8 +95,8 @@ def test_the_table_says_it_all(capsys: pytest.CaptureFixture[str]):
     console().print(report.live_table(a_live_run()["live"]))
     shown = capsys.readouterr().out
     assert "3 rounds of 0.5 s each, TCP by Python's sockets" in shown
-    assert re.search(r"tcp +rate +Gbit/s +10 ±100% +9 ±22% +0\.80 \(0\.50\.\.0\.90\)", shown), shown
-    assert re.search(r"p50 +us .* 1\.50 \(1\.50\.\.2\.00\) \+10 us", shown), shown
+    assert re.search(r"tcp +rate, Gbit/s +10 ±100% +9 ±22% +0\.80 \(0\.50\.\.0\.90\)", shown), shown
+    assert re.search(r"p50, us .* \+10 us \(1\.50\)", shown), shown
     assert report.absent_lines(a_live_run()["live"]) == "pyvpp AF_XDP (uplink): not measured: no <driver>"
 
 
