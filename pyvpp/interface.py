@@ -29,6 +29,9 @@ DELETED = 32
 L2 = 64
 
 OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6, OFFLOAD_USO = 1, 2, 4, 8
+OFFLOAD_CSUM_ANYWHERE = 16
+"""The device finishes checksums wherever csum_start says, inside a tunnel too, not only behind the first IP header."""
+OFFLOAD_ALL = OFFLOAD_CSUM | OFFLOAD_TSO4 | OFFLOAD_TSO6 | OFFLOAD_USO | OFFLOAD_CSUM_ANYWHERE
 
 INTERFACE = record_dtype(
     [
@@ -39,7 +42,7 @@ INTERFACE = record_dtype(
         ("peer", np.uint32),  # sw_if_index of the cross-connect's or the uplink's partner
         ("mac", np.uint64),  # 48 bits, as a big-endian number
         ("fib_index", np.uint32),
-        ("offload", np.uint32),
+        ("offload", np.uint32),  # OFFLOAD_*: what may be left to the device
     ]
 )
 
@@ -70,6 +73,7 @@ class Interface:
     flags: int
     nodes: list[int] = field(default_factory=list)
     device: Any = None
+    offload: int = 0
     on_delete: list[Callable[[], None]] = field(default_factory=list)
     output: int = 0  # index of its X-output
     tx: int = 0  # and of the node that leads to
@@ -142,6 +146,7 @@ class Interfaces:
         tx: str | None = None,
         tx_node: str | None = None,
         device: Any = None,
+        offload: int = 0,
     ) -> Interface:
         """Makes an interface with nodes `<name>-output` (of template `output`) and `<name>-tx` (of template `tx`).
 
@@ -153,7 +158,7 @@ class Interfaces:
         index = self._free[0] if self._free else len(self._by_index)
         self._make_room(index)
         flags |= (ADMIN_UP if admin_up else 0) | (LINK_UP if link_up else 0)
-        interface = Interface(index, name, kind, mac, mtu, flags, device=device)
+        interface = Interface(index, name, kind, mac, mtu, flags, device=device, offload=offload)
         try:
             self._add_nodes(interface, output, tx, tx_node)
         except BaseException:
@@ -208,6 +213,7 @@ class Interfaces:
         row["mtu"][interface.sw_if_index] = interface.mtu
         row["mac"][interface.sw_if_index] = int.from_bytes(interface.mac, "big")
         row["flags"][interface.sw_if_index] = interface.flags
+        row["offload"][interface.sw_if_index] = interface.offload
 
     def set_flags(self, interface: Interface, flags: int, on: bool) -> None:
         """Sets or clears flags; fires "interface-state" when something changed."""

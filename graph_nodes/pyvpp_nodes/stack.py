@@ -12,7 +12,7 @@ from pyvpp.node import TO_NODE
 from pyvpp_nodes.ethernet.tables import follow_interfaces
 from pyvpp_nodes.fib.entry import Source, attached, attached_nexthop
 from pyvpp_nodes.fib.stack import create
-from pyvpp_nodes.gso.defaults import coalesce_for_linux
+from pyvpp_nodes.gso.defaults import offload_by_default
 from pyvpp_nodes.ip4.tables import PROTOCOLS
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def start_stack(engine: Any) -> None:
     fib.neighbors.probe = lambda sw_if_index, address: send_arp_request(engine, sw_if_index, address)
     engine.every_second(fib.tick)
     follow_interfaces(engine)
-    coalesce_for_linux(engine)
+    offload_by_default(engine)
     protocols = engine.tables["ip4_local_protocols"].array
     for protocol in (socket.IPPROTO_ICMP, socket.IPPROTO_UDP):
         protocols[protocol] = TO_NODE | engine.graph.index_of(PROTOCOLS[protocol])

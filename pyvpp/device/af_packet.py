@@ -28,6 +28,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pyvpp.device.offload import offload_of
 from pyvpp.linux import netns
 from pyvpp.tables import LINE_PAIR, Table, interface_table, record_dtype
 
@@ -261,6 +262,7 @@ class AfPacket:
         self.queues: list[Queue] = []
         self.fanout: int | None = None
         self._seen_drops = 0
+        self.offload = 0  # OFFLOAD_*: what may be left to Linux
         try:
             if namespace is None:
                 self._open_all()
@@ -278,6 +280,7 @@ class AfPacket:
     def _open_all(self) -> None:
         """Until all are in the group each would receive every packet, so they begin deaf."""
         options = self.options
+        self.offload = offload_of(self.linux_name)
         for number in range(max(options.rx_queues, options.tx_queues)):
             self.queues.append(
                 Queue(self.linux_name, options, number < options.rx_queues, number < options.rx_queues > 1)

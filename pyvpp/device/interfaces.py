@@ -55,7 +55,7 @@ def add_host_interface(
         interface = engine.interfaces.create(
             name, kind="af-packet", mac=mac or random_mac(), mtu=mtu or (device.mtu() if uplink else 9000),
             flags=UPLINK if uplink else 0, admin_up=admin_up, output="interface-output", tx="af-packet-tx",
-            device=device,
+            device=device, offload=device.offload,
         )  # fmt: skip
     try:
         device.map(engine.buffers.heap)
@@ -119,7 +119,7 @@ def add_tap_interface(
     with _closed_on_failure(tap):
         interface = engine.interfaces.create(
             name, kind="tun" if tap.layer3 else "tap", mac=mac, mtu=mtu, flags=flags | (P2P if tap.layer3 else 0),
-            admin_up=admin_up, output="interface-output", tx="tap-tx", device=tap,
+            admin_up=admin_up, output="interface-output", tx="tap-tx", device=tap, offload=tap.offload,
         )  # fmt: skip
     rx, tx = engine.tables["tap_rx_queues"], engine.tables["tap_tx_queues"]
     rows: list[int] = []

@@ -30,6 +30,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from typing import Any, TypeVar
 
 from pyvpp.errors import OperatorError
+from pyvpp.interface import OFFLOAD_CSUM, OFFLOAD_CSUM_ANYWHERE, OFFLOAD_TSO4, OFFLOAD_TSO6, OFFLOAD_USO
 from pyvpp.linux import netns, tap_link
 from pyvpp.tables import LINE_PAIR, Table, interface_table, record_dtype
 
@@ -105,6 +106,12 @@ class Tap:
     def fd(self) -> int:
         """The first queue's descriptor, which stands for the device."""
         return self.fds[0]
+
+    @property
+    def offload(self) -> int:
+        """OFFLOAD_*: Linux takes from us what it may leave to us, it learned both at once."""
+        uso = OFFLOAD_USO if self.offloads & USO4 else 0
+        return OFFLOAD_CSUM | OFFLOAD_CSUM_ANYWHERE | OFFLOAD_TSO4 | OFFLOAD_TSO6 | uso
 
     def _inside(self, function: Callable[[], T]) -> T:
         """Runs a function in the namespace where the interface is now. Raises OSError (EBADFD) when it is gone."""

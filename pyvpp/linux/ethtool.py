@@ -11,6 +11,11 @@ import struct
 from enum import Enum
 
 _SIOCETHTOOL = 0x8946
+_GSTRINGS, _GSSET_INFO, _GFEATURES = 0x1B, 0x37, 0x3A
+_SS_FEATURES = 4
+_STRING_BYTES = 32
+TX_CHECKSUM_ANYWHERE = "tx-checksum-ip-generic"
+"""The feature of a device that finishes checksums wherever they are, NETIF_F_HW_CSUM."""
 
 
 class Offload(Enum):
@@ -34,9 +39,26 @@ def switch(name: str, offload: Offload, on: bool) -> None:
     _ask(name, offload.value[1], int(on))
 
 
+def active_features(name: str) -> set[str]:
+    """The features that are on, by the names of `ethtool -k`. Raises OSError when there is no such interface."""
+    info = _exchange(name, struct.pack("IIQI", _GSSET_INFO, 0, 1 << _SS_FEATURES, 0))
+    (count,) = struct.unpack_from("I", info, 16)
+    strings = _exchange(name, struct.pack("III", _GSTRINGS, _SS_FEATURES, count) + bytes(count * _STRING_BYTES))
+    words = -(-count // 32)
+    answer = _exchange(name, struct.pack("II", _GFEATURES, words) + bytes(16 * words))
+    active = [struct.unpack_from("I", answer, 8 + 16 * k + 8)[0] for k in range(words)]  # the third word of each block
+    names = [strings[12 + k * _STRING_BYTES :][:_STRING_BYTES].split(b"\0")[0].decode() for k in range(count)]
+    return {each for k, each in enumerate(names) if active[k // 32] >> k % 32 & 1}
+
+
 def _ask(name: str, command: int, value: int) -> int:
     """One struct ethtool_value there and back."""
-    room = ctypes.create_string_buffer(struct.pack("II", command, value))
+    return int(struct.unpack_from("II", _exchange(name, struct.pack("II", command, value)))[1])
+
+
+def _exchange(name: str, request: bytes) -> bytes:
+    """A request as the driver left it."""
+    room = ctypes.create_string_buffer(request, len(request))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SIOCETHTOOL, struct.pack("16sQ16x", name.encode(), ctypes.addressof(room)))
-    return int(struct.unpack("II", room.raw[:8])[1])
+    return room.raw

@@ -36,7 +36,7 @@ from pyvpp.buffers import (
 from pyvpp.device import af_packet, vnet
 from pyvpp.device.interfaces import add_tap_interface
 from pyvpp.engine import Engine
-from pyvpp.interface import HOST, L2, UPLINK, Interface
+from pyvpp.interface import HOST, L2, OFFLOAD_ALL, UPLINK, Interface
 from pyvpp.node import Kind
 from pyvpp.packet_generator import Stream, first_node, generator_of
 from pyvpp.trace import show_trace
@@ -59,6 +59,7 @@ EMITTED = {
     "ip4-frag": ("number of sent fragments", "number of sent segments"),
     "gso-ip4": ("segments sent",),
     "gso-l2-ip4": ("segments sent",),
+    "gso": ("segments sent",),
     "ip4-arp": ("ARP requests sent",),
     "ip4-glean": ("ARP requests sent",),
     "uplink-input": ("ARP packets copied",),
@@ -75,12 +76,15 @@ REPLACED = {
     "gso-ip4": ("packets segmented",),
     "gso-l2-ip4": ("packets segmented",),
     "gro": ("packets coalesced",),
+    "gso": ("packets segmented",),
 }
 """Counters of packets that ended in a node since others took their place."""
 
 
 class Plug:
     """A device as `add_tap_interface` wants one, with a socket pair in place of /dev/net/tun."""
+
+    offload = OFFLOAD_ALL
 
     def __init__(self, layer3: bool) -> None:
         self.layer3 = layer3
@@ -197,7 +201,14 @@ class Lab:
         engine = self.engine
         self.ring = Ring(engine)
         self.uplink = engine.interfaces.create(
-            "host-eth0", "af-packet", UPLINK_MAC, 1500, UPLINK, output="interface-output", tx="af-packet-tx"
+            "host-eth0",
+            "af-packet",
+            UPLINK_MAC,
+            1500,
+            UPLINK,
+            output="interface-output",
+            tx="af-packet-tx",
+            offload=OFFLOAD_ALL,
         )
         rx, tx = (engine.tables[f"af_packet_{way}_queues"].array for way in ("rx", "tx"))
         self.ring.describe(rx[1], tx[self.uplink.sw_if_index], self.uplink.sw_if_index)

@@ -13,6 +13,13 @@ def set_interface_feature_gro(engine: Any, args: Arguments) -> None:
     switch(engine, args, "gro")
 
 
+@command("set interface feature gso", help="set interface feature gso INTERFACE [enable|disable]")
+def set_interface_feature_gso(engine: Any, args: Arguments) -> None:
+    """Segment large packets and finish checksums that the device behind an interface leaves; on from the start where it
+    leaves any."""
+    switch(engine, args, "gso")
+
+
 def switch(engine: Any, args: Arguments, node: str) -> None:
     interface = args.interface(engine)
     on = args.expect("enable", "disable") == "enable" if args else True

@@ -11,12 +11,10 @@ from enum import IntEnum
 
 from numba import uint64
 
-from pyvpp.jit import inline, jit
+from pyvpp.jit import jit
 from pyvpp.node import FREE, NodeCounter, Severity, node
-from pyvpp.typing import U8, U16, U32, U64, Record, Records
-from pyvpp.wire import be16
-from pyvpp_nodes.ethernet.header import HEADER_BYTES, is_vlan
-from pyvpp_nodes.gso.segment import DONE, segment
+from pyvpp.typing import U8, U16, U32, U64, Records
+from pyvpp_nodes.gso.segment import DONE, ip_behind, segment
 from pyvpp_nodes.integers import int64
 
 
@@ -30,17 +28,6 @@ class Counter(NodeCounter):
     MALFORMED = 1, "malformed packet"
     MEMORY = 2, "could not allocate buffer"
     SEGMENTS = 3, "segments sent", Severity.INFO
-
-
-@inline
-def ip_behind(heap: U8, m: Record) -> int:
-    """The IP header behind at most two VLAN tags."""
-    at = int64(m.cur) + HEADER_BYTES
-    end = int64(m.cur) + int64(m.len)
-    for _ in range(2):
-        if at + 4 <= end and is_vlan(be16(heap, at - 2)):
-            at += 4
-    return at
 
 
 @node(

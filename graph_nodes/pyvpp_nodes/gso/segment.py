@@ -21,14 +21,18 @@ from pyvpp.buffers import (
 from pyvpp.jit import inline, jit
 from pyvpp.typing import U8, U32, Record, Records
 from pyvpp.wire import be16, be32, copy, put_be16, put_be32, u8
+from pyvpp_nodes.ethernet.header import HEADER_BYTES as ETHERNET_BYTES
+from pyvpp_nodes.ethernet.header import is_vlan
 from pyvpp_nodes.gso.checksum import WITHOUT_CSUM_PARTIAL, put_l4_checksum
 from pyvpp_nodes.integers import int64
-from pyvpp_nodes.ip4.header import ID, TCP, TOTAL_LENGTH, UDP, header_bytes, put_checksum
+from pyvpp_nodes.ip4.header import HEADER_BYTES, ID, PROTOCOL, TCP, TOTAL_LENGTH, UDP, header_bytes, put_checksum
 
 TCP4, TCP6, UDP_L4, ECN = 1, 4, 5, 0x80
 TCP_SEQUENCE, TCP_FLAGS, TCP_CHECKSUM = 4, 13, 16
 FIN_PSH, CWR = 0x09, 0x80
 UDP_BYTES, UDP_CHECKSUM = 8, 6
+IP6_NEXT_HEADER = 6
+HOP_BY_HOP, ROUTING, FRAGMENT_HEADER, DESTINATION_OPTIONS = 0, 43, 44, 60
 DONE, MALFORMED, NO_ROOM = 0, 1, 2
 
 
@@ -64,6 +68,17 @@ def move_metadata(m: Record, part: Record, start: int, n: int) -> None:
     part.ref = 1
     part.feature = m.feature
     part["trace"] = m["trace"]  # NumPy has a method of that name
+
+
+@inline
+def ip_behind(heap: U8, m: Record) -> int:
+    """The IP header of an Ethernet frame, behind at most two VLAN tags."""
+    at = int64(m.cur) + ETHERNET_BYTES
+    end = int64(m.cur) + int64(m.len)
+    for _ in range(2):
+        if at + 4 <= end and is_vlan(be16(heap, at - 2)):
+            at += 4
+    return at
 
 
 @inline
@@ -103,6 +118,18 @@ def fix_l4(heap: U8, ip: int, l4: int, n: int, protocol: int, done: int, last: b
 
 
 @inline
+def is_behind(heap: U8, ip: int, ip_bytes: int, l4: int, protocol: int) -> bool:
+    """Whether TCP or UDP at l4 is what this IP header carries, and not something inside a tunnel, whose outer headers
+    nobody here would adapt."""
+    if u8(heap, ip) >> 4 == 4:
+        return bool(l4 == ip + ip_bytes and ip_bytes >= HEADER_BYTES and u8(heap, ip + PROTOCOL) == protocol)
+    following = u8(heap, ip + IP6_NEXT_HEADER)
+    if l4 == ip + ip_bytes:
+        return bool(following == protocol)
+    return l4 > ip + ip_bytes and following in (HOP_BY_HOP, ROUTING, DESTINATION_OPTIONS)
+
+
+@inline
 def payload_of(heap: U8, m: Record, ip: int) -> int:
     """Where the payload begins, or 0 when the headers are not those of a GSO packet."""
     kind = int64(m.gso_type) & ~ECN
@@ -115,10 +142,11 @@ def payload_of(heap: U8, m: Record, ip: int) -> int:
         return 0
     ip_bytes = header_bytes(heap, ip) if version == 4 else 40
     l4 = l4_of(heap, m, ip)
-    if ip_bytes < 20 or l4 < ip + ip_bytes or l4 + 20 > end + (12 if kind == UDP_L4 else 0):
+    udp = kind == UDP_L4
+    if not is_behind(heap, ip, ip_bytes, l4, UDP if udp else TCP) or l4 + (UDP_BYTES if udp else 20) > end:
         return 0
-    l4_bytes = UDP_BYTES if kind == UDP_L4 else (u8(heap, l4 + 12) >> 4) << 2
-    if l4_bytes < UDP_BYTES or (kind != UDP_L4 and l4_bytes < 20) or l4 + l4_bytes > end:
+    l4_bytes = UDP_BYTES if udp else (u8(heap, l4 + 12) >> 4) << 2
+    if l4_bytes < (UDP_BYTES if udp else 20) or l4 + l4_bytes > end:
         return 0
     return l4 + l4_bytes
 

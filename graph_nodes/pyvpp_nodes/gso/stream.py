@@ -17,7 +17,17 @@ from pyvpp.tables import record_dtype
 from pyvpp.typing import U8, Record, Records
 from pyvpp.wire import be16, be32, le16, le32, le64, u8
 from pyvpp_nodes.gso.checksum import pseudo_header_sum
-from pyvpp_nodes.gso.segment import FIN_PSH, TCP_CHECKSUM, TCP_FLAGS, TCP_SEQUENCE
+from pyvpp_nodes.gso.segment import (
+    DESTINATION_OPTIONS,
+    FIN_PSH,
+    FRAGMENT_HEADER,
+    HOP_BY_HOP,
+    IP6_NEXT_HEADER,
+    ROUTING,
+    TCP_CHECKSUM,
+    TCP_FLAGS,
+    TCP_SEQUENCE,
+)
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import (
     DONT_FRAGMENT,
@@ -55,8 +65,7 @@ GRO_FLOW = record_dtype(
 )
 TCP_BYTES, TCP_ACKNOWLEDGMENT, TCP_DATA_OFFSET, TCP_URGENT = 20, 8, 12, 18
 SYN_RST_URG_CWR = 0x02 | 0x04 | 0x20 | 0x80
-IP6_BYTES, IP6_PAYLOAD_LENGTH, IP6_NEXT_HEADER, IP6_HOP_LIMIT, IP6_SOURCE = 40, 4, 6, 7, 8
-HOP_BY_HOP, ROUTING, FRAGMENT_HEADER, DESTINATION_OPTIONS = 0, 43, 44, 60
+IP6_BYTES, IP6_PAYLOAD_LENGTH, IP6_SOURCE = 40, 4, 8
 MOST = 0xFFFF
 """Bytes an IP packet may have."""
 
