@@ -113,7 +113,8 @@ class PacketCapture:
                 packets.append(self._packet(record, capture.began_ns + int(record["time"]) - capture.clock_ns))
             worker.control[d.CAPTURE_USED] = 0
         try:
-            return write(capture.path, sorted(packets)[: capture.limit]), capture.path
+            packets.sort(key=lambda packet: packet[0])  # those of one moment stay in the order they passed
+            return write(capture.path, packets[: capture.limit]), capture.path
         except OSError as error:
             raise OperatorError(f"file {capture.path}: {error.strerror}") from error
 

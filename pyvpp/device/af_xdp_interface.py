@@ -10,7 +10,7 @@ from pyvpp.device.af_xdp import AfXdp
 from pyvpp.device.af_xdp_socket import Options
 from pyvpp.device.interfaces import queue_node, random_mac
 from pyvpp.errors import OperatorError
-from pyvpp.interface import UPLINK, Interface
+from pyvpp.interface import OFFLOAD_CSUM, OFFLOAD_CSUM_ANYWHERE, UPLINK, Interface
 
 if TYPE_CHECKING:
     from pyvpp.engine import Engine
@@ -35,6 +35,7 @@ def add_af_xdp_interface(
         interface = engine.interfaces.create(
             name, kind=KIND, mac=mac or random_mac(), mtu=mtu or device.mtu(), flags=UPLINK if uplink else 0,
             admin_up=admin_up, output="interface-output", tx="af-xdp-tx", device=device,
+            offload=OFFLOAD_CSUM | OFFLOAD_CSUM_ANYWHERE,
         )  # fmt: skip
     except BaseException:
         device.close()

@@ -135,6 +135,13 @@ def datagrams(source: Namespace, target: Namespace, address: str, size: int = 12
             assert receiver.recv(0xFFFF) == payload[start : start + size]
 
 
+def datagrams_to_nobody(source: Namespace, address: str, size: int, n: int) -> None:
+    """So many bytes as datagrams of a size, by one call."""
+    with source.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sender:
+        sender.connect((address, 9))
+        sender.sendmsg([bytes(n)], [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("H", size))])
+
+
 def learned_mtu(source: Namespace, address: str) -> int | None:
     """The path's MTU as the routing cache has it; None when nothing was learned."""
     words = source.ip("route", "get", address).split()
