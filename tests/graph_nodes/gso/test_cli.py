@@ -28,7 +28,9 @@ def test_what_an_interface_begins_with(withheld):
     engine = Engine(buffers=512, hugepages="off", withheld=frozenset(withheld))
 
     def enabled(kind: str, offload: int) -> set[str]:
-        made = engine.interfaces.create(f"{kind}-{offload}", kind, output="interface-output", offload=offload)
+        made = engine.interfaces.create(
+            f"{kind}-{offload}", kind, output="interface-output", tx="pg-tx", offload=offload
+        )
         return set(engine.features.enabled(ARC, made.sw_if_index))
 
     try:
