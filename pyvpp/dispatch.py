@@ -75,7 +75,7 @@ STOP, PARK, PARKED, LOOPS, TRACE_ON, TRACE_USED, TRACE_PACKETS, EPOLL_FD, CLOCK_
     PUNT_HEAD, PUNT_TAIL, INJECT_HEAD, INJECT_TAIL, MAIN_EVENT_FD, BAD_NEXT, PUNT_LOST, MAX_LOOPS, SLEEPS, \
     DROP_NODE, N_NODES, CAPTURE_KINDS, CAPTURE_ADDRESS, CAPTURE_CAPACITY, CAPTURE_USED, CAPTURE_BYTES, \
     CAPTURE_INTERFACE, SYNC_ASKED, SYNC_SEEN, START_AT, ENDED_AT, EPOLLS, FD_WAKEUPS, WAKEUPS, \
-    SPUN = range(36)  # fmt: skip
+    SPUN, AT_NODE = range(37)  # fmt: skip
 CONTROL_WORDS = 64
 NS_SHIFT = 24
 RING = 4096
@@ -412,6 +412,7 @@ def run_worker(
             if row.entry == 0 or (row.ready == 0 and row.polled == 0):
                 continue
             emit[0] = uint32(0)
+            control[AT_NODE] = index
             n = call_entry(
                 row.entry, context.ctypes.data, row.runtime, scratch.ctypes.data, FRAME_SIZE, nexts.ctypes.data
             )
@@ -483,6 +484,7 @@ def run_worker(
                     for k in range(n):
                         release(meta, pool, int(scratch[k]))
                     continue
+                control[AT_NODE] = index
                 call_entry(row.entry, context.ctypes.data, row.runtime, scratch.ctypes.data, n, nexts.ctypes.data)
                 after = cycles()
                 row.calls += uint64(1)

@@ -17,7 +17,7 @@ import numpy as np
 from pyvpp import dispatch as d
 from pyvpp.buffers import HEADROOM, LARGE_BUFFERS, POOL_ENTRIES, POOL_SMALL, SMALL_ROOM, Buffers, slot_start
 from pyvpp.clock import read_cycles
-from pyvpp.errors import OperatorError
+from pyvpp.errors import OperatorError, in_one_line
 from pyvpp.events import Events
 from pyvpp.features import Features
 from pyvpp.graph import Graph
@@ -269,8 +269,9 @@ class Engine:
                     self._push(worker, b, FREE)
                 try:
                     self.graph.by_index(index).node.kernel(self, packet)
-                except Exception:
-                    log.exception("node %s failed on a packet", self.graph.name_of(index))
+                except Exception as error:
+                    log.error("node %s failed on a packet: %s", self.graph.name_of(index), in_one_line(error))
+                    log.debug("the same, in full", exc_info=True)
         if any(int(w.control[d.PUNT_HEAD]) < int(w.control[d.PUNT_TAIL]) for w in self.workers):
             os.eventfd_write(self.main_event, 1)
         return done
@@ -287,8 +288,9 @@ class Engine:
         for function in self._timers:
             try:
                 function()
-            except Exception:
-                log.exception("a timer failed")
+            except Exception as error:
+                log.error("timer %s failed: %s", function.__qualname__, in_one_line(error))
+                log.debug("the same, in full", exc_info=True)
 
     async def serve(self) -> None:
         """The main thread's life while packets flow: slow-path packets and timers."""
@@ -303,10 +305,14 @@ class Engine:
                 woken.clear()
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self.main_event)
-                self.drain_punts()
-                if time.monotonic() >= next_tick:
-                    next_tick = time.monotonic() + 1.0
-                    self.tick()
+                try:
+                    self.drain_punts()
+                    if time.monotonic() >= next_tick:
+                        next_tick = time.monotonic() + 1.0
+                        self.tick()
+                except Exception as error:  # packets flow without the main thread, so it goes on as well
+                    log.error("the main thread failed: %s", in_one_line(error))
+                    log.debug("the same, in full", exc_info=True)
                 await asyncio.sleep(0)
         finally:
             loop.remove_reader(self.main_event)

@@ -3,19 +3,18 @@
 
 import argparse
 import asyncio
-import contextlib
 import importlib
 import logging
 import os
 import signal
-import socket
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pyvpp import __version__
-from pyvpp.errors import OperatorError
+from pyvpp.errors import OperatorError, in_one_line
+from pyvpp.service import notify
 
 log = logging.getLogger("pyvpp")
 
@@ -53,6 +52,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--runtime-dir", default=DEFAULT_RUNTIME_DIR, metavar="DIR", help="sockets and the journal")
     p.add_argument("--hugepages", default="auto", metavar="auto|off|N", help="memory of the packets")
     p.add_argument("--buffers", type=int, default=16384, metavar="N", help="small buffers in all")
+    p.add_argument(
+        "--watchdog",
+        type=int,
+        default=10,
+        metavar="SECONDS",
+        help="give Linux its NIC back and end when a worker stands still for so long; 0: never",
+    )
     p.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"])
     p.add_argument("--version", action="version", version=f"pyvpp {__version__}")
     return p
@@ -155,6 +161,8 @@ def run(options: argparse.Namespace) -> int:
         raise OperatorError(f"--hugepages {options.hugepages}: auto, off or a number")
     if not LEAST_BUFFERS <= options.buffers <= MOST_BUFFERS:
         raise OperatorError(f"--buffers {options.buffers}: from {LEAST_BUFFERS} to {MOST_BUFFERS}")
+    if options.watchdog < 0:
+        raise OperatorError(f"--watchdog {options.watchdog}: seconds, or 0 for none")
     if len(set(options.uplink)) != len(options.uplink):
         raise OperatorError("--uplink: the same interface is named twice")
     if options.uplink and os.geteuid() != 0:
@@ -184,6 +192,12 @@ def run(options: argparse.Namespace) -> int:
                 guardian.done()
 
 
+def _log_task(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A task of the control plane that failed: packets flow on."""
+    error = context.get("exception")
+    log.error("%s%s", context["message"], f": {in_one_line(error)}" if error else "")
+
+
 async def serve(options: argparse.Namespace, script: str | None) -> int:
     from pyvpp.cli.assembly import command_tree
     from pyvpp.cli.server import CliServer
@@ -193,9 +207,11 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
     from pyvpp.linux.restore import restore
     from pyvpp.linux.takeover import take_over
     from pyvpp.loader import load
+    from pyvpp.watchdog import Watchdog
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_task)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     declarations = load()
@@ -211,6 +227,17 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
     tree = command_tree(declarations.packages)
     server = CliServer(engine, tree, options.runtime_dir)
     engine.every_second(lambda: follow_devices(engine))
+    watchdog = Watchdog(engine, options.watchdog)
+    hung: list[str] = []
+
+    def look() -> None:
+        notify("WATCHDOG=1")
+        if options.watchdog and not hung and (found := watchdog.look()):
+            log.error("%s; Linux gets its NIC back", found)
+            hung.append(found)
+            stop.set()
+
+    engine.every_second(look)
     taken: list[Any] = []
     status = 0
     try:
@@ -242,25 +269,17 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
         waiting.cancel()
     finally:
         notify("STOPPING=1")
-        engine.stop()
+        if not hung:  # a thread that hangs cannot be waited for; it ends with the process
+            engine.stop()
         problems = await asyncio.to_thread(restore, options.runtime_dir) if taken else []
         for problem in problems:
             print(f"pyvpp: restore: {problem}", file=sys.stderr)
         await server.stop()
-        engine.close()
+        if not hung:
+            engine.close()
         for uplink in taken:
             uplink.close()
-    return 1 if problems else status
-
-
-def notify(state: str) -> None:
-    """sd_notify(3): one datagram to the socket systemd names, where there is one."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
-        s.connect("\0" + address[1:] if address.startswith("@") else address)
-        s.send(state.encode())
+    return 1 if problems or hung else status
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import select
 import threading
 import time
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -146,6 +147,8 @@ class Worker:
         self._set_data(self.event, d.WAKE)
         self.thread = threading.Thread(target=self._live, args=(rounds,), name=f"vpp_wk_{self.index}", daemon=True)
         self.thread.start()
+        with contextlib.suppress(OSError):  # what top and ps -L show; Python before 3.14 keeps the name to itself
+            Path(f"/proc/self/task/{self.thread.native_id}/comm").write_text(self.thread.name)
 
     def _live(self, rounds: int) -> None:
         """The thread's life, on its CPU if it has one."""

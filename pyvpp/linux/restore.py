@@ -48,18 +48,22 @@ def restore(runtime_dir: str | Path, name: str | None = None, wait_for_lock: flo
         problems: list[str] = []
         incomplete: list[UplinkState] = []
         for entry in [entry for entry in reversed(record.entries) if name in (None, entry.uplink.name)]:
-            state, found = netns.run_in(home, partial(_restore_entry, entry))
+            try:
+                state, found = netns.run_in(home, partial(_restore_entry, entry))
+            except (OSError, NetlinkError) as error:  # it stays in the journal, and the others have their turn
+                problems.append(f"{entry.uplink.name}: cannot be restored yet: {error}; run `pyvpp restore` again")
+                continue
             if found:
                 problems.append(found)
             elif state is not None:
                 incomplete.append(state)
+            netns.release_kept(Path(entry.netns_path))  # before it is forgotten: whoever is killed here begins anew
             record.entries.remove(entry)
             if record.entries:
                 with contextlib.suppress(OperatorError):
                     journal.write(record)
             else:
                 journal.remove()
-            netns.release_kept(Path(entry.netns_path))
         for state in incomplete:  # routes that go over several uplinks wait for the last one
             problems += netns.run_in(home, partial(_add_routes, state))
         return problems
