@@ -119,6 +119,7 @@ class Journal:
     def __init__(self, runtime_dir: str | Path) -> None:
         self.directory = Path(runtime_dir).absolute()
         self.path = self.directory / JOURNAL_NAME
+        self._unfinished = self.path.with_suffix(".new")
 
     def read(self) -> Record | None:
         """The record, or None without one. One of an earlier boot is worth nothing and is removed."""
@@ -139,7 +140,7 @@ class Journal:
 
     def write(self, record: Record) -> None:
         """Put the record on disk, wholly or not at all."""
-        temporary = self.path.with_suffix(".new")
+        temporary = self._unfinished
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
@@ -161,8 +162,13 @@ class Journal:
 
     def remove(self) -> None:
         """Forget it all."""
+        self.forget_unfinished()
         self.path.unlink(missing_ok=True)
         self._sync_directory()
+
+    def forget_unfinished(self) -> None:
+        """Remove a record whose writer was killed."""
+        self._unfinished.unlink(missing_ok=True)
 
     def _sync_directory(self) -> None:
         descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

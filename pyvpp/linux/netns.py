@@ -12,6 +12,7 @@ import errno
 import fcntl
 import functools
 import os
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+KEPT_PREFIX = "netns-"  # of the files in a runtime directory on which namespaces are kept, one an uplink
 CLONE_NEWNET = 0x40000000
 _MS_BIND = 0x1000
 _MNT_DETACH = 2
@@ -111,6 +113,17 @@ def is_kept(path: Path) -> bool:
         return os.stat(path).st_dev == os.stat(_OWN).st_dev
     except OSError:
         return False
+
+
+def uplink_inside(path: Path) -> str:
+    """The uplink for which a kept namespace was made, if it is in there; Linux may have devices of its own there."""
+    wanted = path.name.removeprefix(KEPT_PREFIX)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        names = run_in(descriptor, lambda: [name for _, name in socket.if_nameindex()])
+    finally:
+        os.close(descriptor)
+    return wanted if wanted in names else ""
 
 
 def release_kept(path: Path) -> None:

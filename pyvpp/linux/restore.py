@@ -39,7 +39,7 @@ def restore(runtime_dir: str | Path, name: str | None = None, wait_for_lock: flo
         journal = Journal(directory)
         record = journal.read()
         if record is None:
-            return []
+            return _sweep(journal)
         home = netns.find(record.netns)
         if home is None:
             journal.remove()
@@ -67,6 +67,18 @@ def restore(runtime_dir: str | Path, name: str | None = None, wait_for_lock: flo
         for state in incomplete:  # routes that go over several uplinks wait for the last one
             problems += netns.run_in(home, partial(_add_routes, state))
         return problems
+
+
+def _sweep(journal: Journal) -> list[str]:
+    """Nothing is taken over: take away what a take-over left that was killed before it wrote the journal."""
+    journal.forget_unfinished()
+    problems = []
+    for path in journal.directory.glob(f"{netns.KEPT_PREFIX}*"):
+        if inside := netns.uplink_inside(path) if netns.is_kept(path) else "":
+            problems.append(f"{path}: {inside} is in there, and no journal says where it belongs")
+        else:
+            netns.release_kept(path)
+    return problems
 
 
 def _add_routes(state: UplinkState) -> list[str]:

@@ -103,26 +103,12 @@ def open_tap(name: str, queues: int = 1, ifindex: int = 0) -> tuple[list[int], i
 
 def _make_namespace(path: Path) -> int:
     if netns.is_kept(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            leftovers = [
-                name for name in netns.run_in(descriptor, _interfaces) if name == path.name.removeprefix("netns-")
-            ]
-        finally:
-            os.close(descriptor)
-        if leftovers:
-            raise OperatorError(
-                f"{path}: {leftovers[0]} is still in there; run `pyvpp restore --runtime-dir {path.parent}`"
-            )
+        if left := netns.uplink_inside(path):
+            raise OperatorError(f"{path}: {left} is still in there; run `pyvpp restore --runtime-dir {path.parent}`")
         netns.release_kept(path)
     descriptor = netns.create_kept(path)
     netns.run_in(descriptor, _switch_ip6_off)
     return descriptor
-
-
-def _interfaces() -> list[str]:
-    with IPRoute() as ip:
-        return list(capture.interface_names(ip).values())
 
 
 def _switch_ip6_off() -> None:
@@ -190,7 +176,7 @@ def take_over(state: UplinkState, runtime_dir: str | Path, queues: int = 1, *, g
         raise OperatorError(
             f"uplink {state.name}: the journal {journal.path} says it is taken over; run `pyvpp restore` first"
         )
-    path = directory / f"netns-{state.name}"
+    path = directory / f"{netns.KEPT_PREFIX}{state.name}"
     temporary = f"pv-{os.getpid()}-{state.ifindex}"[:15]
     with contextlib.ExitStack() as undo:
         marker = undo.enter_context(_hold_marker(state.name))

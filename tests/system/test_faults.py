@@ -20,7 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import Pair, environment
+from pyvpp.linux import netns
+from tests.system.conftest import Pair, environment, run
 from tests.system.process import PATIENCE, Pyvpp, eventually, running
 from tests.system.test_takeover import assert_nothing_left, assert_same, configure_richly, guardian_of, pyvpp_restore
 
@@ -76,6 +77,19 @@ def test_killed_at_any_point_of_take_over_and_restore(sandbox: Pair) -> None:
         pyvpp_restore(sandbox)
         assert_same(before, sandbox)
         assert_nothing_left(sandbox)
+
+
+def test_a_namespace_that_no_journal_names_is_left_alone_unless_it_is_empty(sandbox: Pair) -> None:
+    sandbox.runtime_dir.mkdir()
+    path = sandbox.runtime_dir / "netns-eth0"
+    os.close(netns.create_kept(path))
+    pyvpp_restore(sandbox)
+    assert_nothing_left(sandbox)
+    os.close(netns.create_kept(path))
+    run("nsenter", f"--net={path}", "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "other")
+    with pytest.raises(AssertionError, match="eth0 is in there, and no journal says where it belongs"):
+        pyvpp_restore(sandbox)
+    assert "eth0" in run("nsenter", f"--net={path}", "ip", "link").stdout
 
 
 def test_the_next_start_restores_when_dataplane_and_guardian_were_killed(sandbox: Pair) -> None:
