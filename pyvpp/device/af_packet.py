@@ -22,10 +22,12 @@ drops a GSO packet that the NIC cannot segment itself instead of segmenting it, 
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
+import logging
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from pyvpp.device.offload import offload_of
@@ -53,6 +55,8 @@ STATUS_VLAN_VALID = 0x10
 STATUS_VLAN_TPID_VALID = 0x40
 STATUS_AVAILABLE = 0
 STATUS_SEND_REQUEST = 1
+
+log = logging.getLogger(__name__)
 
 AF_PACKET_RX_QUEUE = record_dtype(
     [
@@ -94,6 +98,7 @@ _QDISC_BYPASS = 20
 _IGNORE_OUTGOING = 23
 _TPACKET_V2 = 1
 _FANOUT_UNIQUE_ID = 0x2000  # Linux chooses a number for the group
+_FANOUT_IGNORE_OUTGOING = 0x4000  # a group does not take it over from its sockets
 _SO_ATTACH_FILTER = 26
 _SO_DETACH_FILTER = 27
 _BPF_RETURN = 6
@@ -190,8 +195,8 @@ class Queue:
 
         Numbers are Linux's to choose; it begins with 0.
         """
-        unique = _FANOUT_UNIQUE_ID if group is None else 0
-        self.rings.setsockopt(_SOL_PACKET, _FANOUT, struct.pack("HH", group or 0, unique))  # type 0: by the flow's hash
+        kind = _FANOUT_IGNORE_OUTGOING | (_FANOUT_UNIQUE_ID if group is None else 0)  # type 0: by the flow's hash
+        self.rings.setsockopt(_SOL_PACKET, _FANOUT, struct.pack("HH", group or 0, kind))
         return int(struct.unpack("HH", self.rings.getsockopt(_SOL_PACKET, _FANOUT, 4))[0])
 
     def listen(self) -> None:
@@ -278,6 +283,19 @@ class AfPacket:
             raise
 
     def _open_all(self) -> None:
+        """One queue receives where Linux spreads no packets: before 5.17, or before 6.13 while the link is down."""
+        try:
+            self._open_queues()
+        except OSError as error:
+            if error.errno != errno.EINVAL or self.options.rx_queues == 1:
+                raise
+            log.warning("%s: Linux does not spread its packets over queues, there is one", self.linux_name)
+            self.close()
+            self.queues, self.fanout = [], None
+            self.options = replace(self.options, rx_queues=1)
+            self._open_queues()
+
+    def _open_queues(self) -> None:
         """Until all are in the group each would receive every packet, so they begin deaf."""
         options = self.options
         self.offload = offload_of(self.linux_name)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import select
@@ -779,9 +780,25 @@ def test_a_queue_in_company_is_deaf_until_it_has_joined(pair: Namespaces) -> Non
         for queue in queues:
             queue.listen()
         peer.send(ethernet(60))
-    assert sum(queue.statistics().packets for queue in queues) == 1
+        assert sum(queue.statistics().packets for queue in queues) == 1
+        queues[0].sender.send(bytes(10) + ethernet(60))
+        assert len(peer.recv(100)) == 60
+    assert sum(queue.statistics().packets for queue in queues) == 1, "what we send is not received by ourselves"
     for queue in queues:
         queue.close()
+
+
+def test_one_queue_where_linux_spreads_nothing(pair: Namespaces, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(queue: af_packet.Queue, group: int | None) -> int:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(af_packet.Queue, "join", refuse)
+    device = AfPacket("veth0", pair.near, Options(rx_queues=2, tx_queues=2))
+    assert (len(device.rx_queues), len(device.queues), device.fanout) == (1, 2, None)
+    with pair.raw() as peer:
+        peer.send(ethernet(60))
+    assert device.statistics() == af_packet.Statistics(1, 0)
+    device.close()
 
 
 def test_longer_than_the_mtu(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
