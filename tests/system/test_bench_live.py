@@ -74,7 +74,7 @@ def test_figures_add_up_and_nothing_is_left(directory: Path) -> None:
                     assert found["ratio"] == pytest.approx(statistics.median(ratios), rel=0.01)
     forward = {metric["name"]: metric["ways"]["af_packet"]["median"] for metric in live["scenarios"][2]["metrics"]}
     assert forward["delivered"] > 0 and forward["pyvpp CPU"] > 0
-    assert forward["delivered/offered"] < 101  # nobody else sends there, nothing comes twice
+    assert 0 < forward["delivered/offered"] < 100.1  # nobody else sends there, nothing comes twice
     assert left_by(bench.pid, directory) == []
 
 

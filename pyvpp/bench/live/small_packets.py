@@ -18,6 +18,7 @@ SENDERS = max(1, min(2, len(os.sched_getaffinity(0)) - 2))  # the forwarder and 
 PACED_STEPS = 6
 PACED_SECONDS = 0.2
 SETTLE_SECONDS = 0.5
+LEAD = 0.1  # s of a flood that are not counted
 
 
 def small_frames(source_mac: str, gateway_mac: str) -> list[str]:
@@ -40,23 +41,25 @@ def forward(ends: Ends, conditions: Conditions) -> Measured:
     """As fast as the sender can, then the highest rate, by bisection, of which nothing is lost."""
     frames = small_frames(ends.client.namespace.mac("eth0"), ends.gateway_mac)
     meter = conditions.meter(ends)
+    before = settled(ends)
     with stopping(ends.client):
         ends.client.call("flood", device="eth0", frames=frames, senders=SENDERS)
-        time.sleep(0.1)
+        time.sleep(LEAD)
         meter.begin()
-        (sent, began), arrived = ends.client.call("count"), ends.server.call("received", device="eth0")
+        (sent, began), arrived = ends.client.call("count"), arrivals(ends)
         time.sleep(conditions.seconds)
-        (sent_then, ended), arrived_then = ends.client.call("count"), ends.server.call("received", device="eth0")
+        (sent_then, ended), arrived_then = ends.client.call("count"), arrivals(ends)
         cpu = meter.end()
+        ends.client.call("pause")
+        whole, _ = ends.client.call("count")
     seconds = (ended - began) / 1e9
-    offered, delivered = (sent_then - sent) / seconds / 1e6, (arrived_then - arrived) / seconds / 1e6
+    delivered = (arrived_then - arrived) / seconds / 1e6
     if delivered <= 0:
         raise LabError("no frame arrived")
-    settled(ends)
     measured = {
         "delivered": delivered,
-        "offered": offered,
-        "delivered/offered": 100 * delivered / offered,
+        "offered": (sent_then - sent) / seconds / 1e6,
+        "delivered/offered": 100 * (settled(ends) - before) / whole,
         "without loss": lossless_rate(ends, frames, delivered),
         "CPU in all": cpu.lab / delivered * 1e3,
     }
@@ -65,11 +68,16 @@ def forward(ends: Ends, conditions: Conditions) -> Measured:
     return measured
 
 
+def arrivals(ends: Ends) -> int:
+    """Frames that the server's interface has received so far."""
+    return int(ends.server.call("received", device="eth0"))
+
+
 def settled(ends: Ends) -> int:
     """Frames the server has got, once it gets no more."""
     deadline = time.monotonic() + SETTLE_SECONDS
     before = -1
-    while (now := int(ends.server.call("received", device="eth0"))) != before and time.monotonic() < deadline:
+    while (now := arrivals(ends)) != before and time.monotonic() < deadline:
         before = now
         time.sleep(0.02)
     return now
