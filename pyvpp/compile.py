@@ -138,6 +138,12 @@ def _done(name: str) -> Path:
     return cache.directory() / "entries" / f"{name}.done"
 
 
+def uncompiled(nodes: Iterable[Node], native: Iterable[str] = ()) -> list[str]:
+    """What is not in the cache, of these nodes, the loop and control code's `native` parts."""
+    names = ["<loop>", *(f"<{name}>" for name in native), *(n.name for n in nodes if n.kind is not Kind.PYTHON)]
+    return [name for name in names if not _done(name).exists()]
+
+
 def compile_in_parallel(
     nodes: list[Node],
     progress: Callable[[int, int, str], None],
@@ -145,8 +151,7 @@ def compile_in_parallel(
     native: Iterable[str] = (),
 ) -> int:
     """Fills the cache for these nodes, the loop and control code's `native` parts; returns how many were not there."""
-    names = ["<loop>", *(f"<{name}>" for name in native), *(n.name for n in nodes if n.kind is not Kind.PYTHON)]
-    todo = [name for name in names if not _done(name).exists()]
+    todo = uncompiled(nodes, native)
     if not todo:
         return 0
     processes = min(processes or os.cpu_count() or 1, len(todo))

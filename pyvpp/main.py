@@ -18,7 +18,7 @@ from pyvpp.service import notify
 
 log = logging.getLogger("pyvpp")
 
-SUBCOMMANDS = ("demo", "bench", "warmup", "restore")
+SUBCOMMANDS = ("demo", "bench", "warmup", "restore", "doctor")
 DRIVERS = ("auto", "af-packet", "af-xdp")
 GRO = ("on", "nic", "graph", "off")
 DEFAULT_RUNTIME_DIR = "/run/pyvpp"

@@ -108,6 +108,28 @@ def lock_runtime_dir(runtime_dir: str | Path, wait: float = 0) -> RuntimeLock:
     return lock
 
 
+def holder_of(runtime_dir: str | Path) -> str:
+    """The process that has a runtime directory, empty when none has. Nothing is made or changed."""
+    try:
+        descriptor = os.open(Path(runtime_dir) / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+    finally:
+        os.close(descriptor)
+    return ""
+
+
+def pending(runtime_dir: str | Path) -> list[str]:
+    """Uplinks that a journal of this boot says are taken over. Raises OperatorError when it cannot be read."""
+    journal = Journal(runtime_dir)
+    record = journal.read() if journal.path.exists() else None
+    return [entry.uplink.name for entry in record.entries] if record is not None else []
+
+
 def holds_lock(runtime_dir: str | Path) -> bool:
     """Whether this process has the runtime directory already."""
     return Path(runtime_dir).absolute() in _locks

@@ -79,6 +79,10 @@ class Namespace:
         """Run a command inside."""
         return run(*self.command(*words), check=check)
 
+    def pids(self) -> list[int]:
+        """Processes in here."""
+        return [int(pid) for pid in run("ip", "netns", "pids", self.name).stdout.split()]
+
     def inside(self, function: Callable[[], T]) -> T:
         """What a function returns when it runs in here; a socket it opens stays in here."""
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
