@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the nodes that look routes up and use load balances share."""
 
+from numba import uint64
+
 from pyvpp.buffers import FLOW_HASH
 from pyvpp.jit import inline
 from pyvpp.typing import U32, Record, Records
@@ -12,6 +14,10 @@ CACHED_ROUTES, CACHED_WORDS = 4096, 1 << 16
 A million IPv4 routes under load, a load balance each: 69 clocks a packet instead of 132; 200 load balances for all: 37
 instead of 62. One route: 4 more, were it always done.
 """
+
+NONE = -1
+WORTH_EXPECTING = 8
+"""Packets of a frame from which on one looks for what they have in common."""
 
 
 @inline
@@ -28,3 +34,11 @@ def take_bucket(m: Record, balance: Record, lb_buckets: Records, flow: int) -> i
     m.flags = m.flags | FLOW_HASH
     m.adj = bucket.adj
     return int64(bucket.next)
+
+
+@inline
+def count_on(counters: Records, index: int, packets: int, size: int) -> None:
+    """Adds packets and their bytes to the counters of a route or an interface."""
+    counter = counters[uint64(index)]
+    counter.packets += uint64(packets)
+    counter.bytes += uint64(size)

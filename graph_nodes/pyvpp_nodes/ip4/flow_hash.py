@@ -49,3 +49,11 @@ def ip4_flow_hash(heap: U8, ip: int, fields: int) -> int:
     if fields & HASH_PROTOCOL:
         destination ^= protocol
     return mix(source, destination, destination_port << 16 | source_port)
+
+
+@inline
+def ip4_flow_hash_of_ports(heap: U8, ip: int, l4: int) -> int:
+    """`ip4_flow_hash` by the default fields of a packet known to have ports at l4."""
+    ports = be32(heap, l4)
+    destination = be32(heap, ip + DESTINATION) ^ u8(heap, ip + PROTOCOL)
+    return mix(be32(heap, ip + SOURCE), destination, (ports << 16 | ports >> 16) & WORD)

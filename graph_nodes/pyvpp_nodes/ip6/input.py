@@ -141,10 +141,18 @@ def ip6_input(
     feature_chains: U16,
     ip6_unicast_arc: U32,
 ) -> None:
+    expected = int64(meta[frame[0]].rx)  # packets of an interface come one after another
+    arc_of_expected = int64(ip6_unicast_arc[uint64(expected)])
+    received = int64(0)
     for i, b in enumerate(frame):
         m = meta[b]
         ip = int64(m.cur)
-        interface_ip6[m.rx] += uint64(1)
+        arc = arc_of_expected
+        if m.rx == expected:
+            received += 1
+        else:
+            arc = int64(ip6_unicast_arc[m.rx])
+            interface_ip6[m.rx] += uint64(1)
         if not is_plain(heap, ip, int64(m.len)):
             refused = fault_next(heap, m, ip, counters, error_base)
             if refused != NONE:
@@ -152,5 +160,5 @@ def ip6_input(
                 continue
         m.len = HEADER_BYTES + be16(heap, ip + PAYLOAD_LENGTH)
         m.l3 = ip
-        arc = int64(ip6_unicast_arc[m.rx])
         nexts[i] = enter_arc(feature_chains, m, arc) if arc else int64(Next.LOOKUP)
+    interface_ip6[uint64(expected)] += uint64(received)

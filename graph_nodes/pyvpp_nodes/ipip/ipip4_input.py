@@ -17,17 +17,19 @@ from numba import uint64
 
 from pyvpp.buffers import CSUM_PARTIAL, CSUM_VALID, FLOW_HASH, L2_VALID
 from pyvpp.interface import ADMIN_UP
-from pyvpp.jit import inline, jit
+from pyvpp.jit import inline, jit, outline, rare_case
 from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import ip4_text
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
-from pyvpp.wire import be16, be32, u8
+from pyvpp.wire import be16, be32, le64, u8
+from pyvpp_nodes.fib.forwarding import count_on
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import (
     DESTINATION,
     HEADER_BYTES,
     IP_IN_IP,
+    PLAIN,
     PROTOCOL,
     SOURCE,
     TOTAL_LENGTH,
@@ -51,21 +53,73 @@ class Counter(NodeCounter):
     DOWN = 5, "tunnel interface is down"
 
 
-NONE = -1
+WITHOUT_OUTER_STATE = 0xFFFFFFFF ^ (L2_VALID | CSUM_VALID | FLOW_HASH)
 
 
 @inline
 def decapsulate(m: Record, tunnel: int, inner: int, n: int) -> None:
     """The inner packet, n bytes at inner, has just arrived on the tunnel; what was known of the outer one is void."""
-    keep = 0xFFFFFFFF ^ (L2_VALID | CSUM_VALID | FLOW_HASH)
-    if int64(m.csum_start) < inner:
-        keep ^= CSUM_PARTIAL
+    m.flags = m.flags & WITHOUT_OUTER_STATE
+    if m.flags & CSUM_PARTIAL and int64(m.csum_start) < inner:
+        m.flags = m.flags ^ CSUM_PARTIAL
         m.gso_type = 0
-    m.flags = m.flags & keep
     m.cur = inner
     m.l3 = inner
     m.len = n
     m.rx = tunnel
+
+
+@inline
+def tunnel_of(heap: U8, m: Record, ipip_keys: U32, interfaces: Records) -> int:
+    """The tunnel that a packet came through, or the complement of what is wrong with it."""
+    outer = int64(m.cur)
+    header, length = header_bytes(heap, outer), be16(heap, outer + TOTAL_LENGTH)
+    if is_fragment(heap, outer):
+        return ~int64(Counter.FRAGMENTED)
+    if length > int64(m.len) or header < HEADER_BYTES or length < header + HEADER_BYTES:
+        return ~int64(Counter.TRUNCATED)
+    if u8(heap, outer + PROTOCOL) != IP_IN_IP:
+        return ~int64(Counter.BAD_PROTOCOL)
+    source, destination = be32(heap, outer + SOURCE), be32(heap, outer + DESTINATION)
+    tunnel = int64(find_tunnel(ipip_keys, destination, source, 0, 0))
+    if tunnel == NO_TUNNEL:
+        return ~int64(Counter.NO_TUNNEL)
+    if interfaces[uint64(tunnel)].flags & ADMIN_UP == 0:
+        return ~int64(Counter.DOWN)
+    return tunnel
+
+
+@inline
+def tunnel_to_expect(heap: U8, meta: Records, frame: U32, ipip_keys: U32, interfaces: Records) -> int:
+    """The tunnel of a frame's first and last packet, where it is one and nothing is wrong with the first; else -1."""
+    first, last = meta[frame[0]], meta[frame[len(frame) - 1]]
+    if le64(heap, int64(first.cur) + SOURCE) != le64(heap, int64(last.cur) + SOURCE):
+        return -1
+    return max(tunnel_of(heap, first, ipip_keys, interfaces), -1)
+
+
+@outline
+def receive(
+    heap: U8,
+    m: Record,
+    counters: U64,
+    error_base: int,
+    ipip_keys: U32,
+    interfaces: Records,
+    interface_rx: Records,
+) -> int:
+    """The next of any packet."""
+    rare_case()
+    tunnel = tunnel_of(heap, m, ipip_keys, interfaces)
+    if tunnel < 0:
+        return set_error(m, counters, error_base, ~tunnel, int64(Next.DROP))
+    outer = int64(m.cur)
+    header = header_bytes(heap, outer)
+    n = be16(heap, outer + TOTAL_LENGTH) - header
+    decapsulate(m, tunnel, outer + header, n)
+    count_on(interface_rx, tunnel, 1, n)
+    counters[Counter.DECAPSULATED] += uint64(1)
+    return int64(Next.IP4)
 
 
 def format_trace(record: TraceRecord) -> list[str]:
@@ -92,37 +146,27 @@ def ipip4_input(
     interfaces: Records,
     interface_rx: Records,
 ) -> None:
-    key_source, key_destination = -1, -1  # of the last packet: the next is often alike
-    tunnel = int64(NO_TUNNEL)
-    decapsulated = int64(0)
+    expected = tunnel_to_expect(heap, meta, frame, ipip_keys, interfaces)
+    addresses = le64(heap, int64(meta[frame[0]].cur) + SOURCE)
+    packets, size = int64(0), int64(0)
     for i, b in enumerate(frame):
         m = meta[b]
         outer = int64(m.cur)
-        header = header_bytes(heap, outer)
         length = be16(heap, outer + TOTAL_LENGTH)
-        fault = NONE
-        if is_fragment(heap, outer):
-            fault = int64(Counter.FRAGMENTED)
-        elif length > int64(m.len) or header < HEADER_BYTES or length < header + HEADER_BYTES:
-            fault = int64(Counter.TRUNCATED)
-        elif u8(heap, outer + PROTOCOL) != IP_IN_IP:
-            fault = int64(Counter.BAD_PROTOCOL)
+        if (
+            expected >= 0
+            and le64(heap, outer + SOURCE) == addresses
+            and u8(heap, outer) == PLAIN
+            and u8(heap, outer + PROTOCOL) == IP_IN_IP
+            and not is_fragment(heap, outer)
+            and 2 * HEADER_BYTES <= length <= int64(m.len)
+        ):
+            packets += 1
+            size += length - HEADER_BYTES
+            decapsulate(m, expected, outer + HEADER_BYTES, length - HEADER_BYTES)
+            nexts[i] = Next.IP4
         else:
-            source, destination = be32(heap, outer + SOURCE), be32(heap, outer + DESTINATION)
-            if source != key_source or destination != key_destination:
-                tunnel = int64(find_tunnel(ipip_keys, destination, source, 0, 0))
-                key_source, key_destination = source, destination
-            if tunnel == NO_TUNNEL:
-                fault = int64(Counter.NO_TUNNEL)
-            elif interfaces[uint64(tunnel)].flags & ADMIN_UP == 0:
-                fault = int64(Counter.DOWN)
-        if fault != NONE:
-            nexts[i] = set_error(m, counters, error_base, fault, int64(Next.DROP))
-            continue
-        decapsulated += 1
-        decapsulate(m, tunnel, outer + header, length - header)
-        counter = interface_rx[uint64(tunnel)]
-        counter.packets += uint64(1)
-        counter.bytes += uint64(length - header)
-        nexts[i] = Next.IP4
-    counters[Counter.DECAPSULATED] += uint64(decapsulated)
+            nexts[i] = receive(heap, m, counters, error_base, ipip_keys, interfaces, interface_rx)
+    if packets:
+        count_on(interface_rx, expected, packets, size)
+        counters[Counter.DECAPSULATED] += uint64(packets)

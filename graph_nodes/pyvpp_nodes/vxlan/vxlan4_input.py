@@ -12,15 +12,17 @@ this machine left to a device to segment, and tunnels that are down.
 """
 
 from enum import IntEnum
+from typing import Any
 
 from numba import uint64
 
 from pyvpp.interface import ADMIN_UP
-from pyvpp.jit import jit
+from pyvpp.jit import inline, jit, outline, rare_case
 from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
-from pyvpp.typing import U8, U16, U32, U64, Records
-from pyvpp.wire import be16, be32, u8
+from pyvpp.typing import U8, U16, U32, U64, Record, Records
+from pyvpp.wire import be16, be32, le16, le64, u8
+from pyvpp_nodes.fib.forwarding import count_on
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import DESTINATION, SOURCE
 from pyvpp_nodes.ipip.ipip4_input import decapsulate
@@ -41,7 +43,81 @@ class Counter(NodeCounter):
     SEVERAL = 5, "several outer packets in one, yet to be segmented"
 
 
-NONE = -1
+FLAGS_AND_VNI = uint64(0xFFFFFFFF_000000FF)
+"""Of the VXLAN header as le64 loads it: the flags, and the VNI with the byte behind it."""
+
+
+@inline
+def payload_bytes(heap: U8, udp: int) -> int:
+    """Bytes behind the VXLAN header, as the UDP header says."""
+    return int64(be16(heap, udp + 4)) - UDP_BYTES - VXLAN_BYTES
+
+
+@inline
+def is_within(m: Record, inner: int, n: int) -> bool:
+    return 0 < n <= int64(m.cur) + int64(m.len) - inner
+
+
+@inline
+def key_of(heap: U8, m: Record) -> tuple[Any, Any, int]:
+    """What tells the tunnel, as loaded: both addresses; the flags, VNI and the byte behind it; the UDP port."""
+    udp = int64(m.l4)
+    header = le64(heap, udp + UDP_BYTES) & FLAGS_AND_VNI
+    return le64(heap, int64(m.l3) + SOURCE), header, le16(heap, udp + 2)
+
+
+@inline
+def tunnel_of(heap: U8, m: Record, vxlan_keys: U32, interfaces: Records) -> int:
+    """The tunnel that a packet came through, or the complement of what is wrong with it."""
+    outer, udp = int64(m.l3), int64(m.l4)
+    inner = udp + UDP_BYTES + VXLAN_BYTES
+    if not is_within(m, inner, payload_bytes(heap, udp)):
+        return ~int64(Counter.TRUNCATED)
+    if m.gso_type and int64(m.csum_start) < inner:
+        return ~int64(Counter.SEVERAL)
+    if u8(heap, udp + UDP_BYTES) != FLAGS_VALID_VNI:
+        return ~int64(Counter.BAD_FLAGS)
+    source, destination = be32(heap, outer + SOURCE), be32(heap, outer + DESTINATION)
+    number, port = be32(heap, udp + UDP_BYTES + 4), be16(heap, udp + 2)
+    tunnel = int64(find_tunnel(vxlan_keys, destination, source, number, port))
+    if tunnel == NO_TUNNEL:
+        return ~int64(Counter.NO_SUCH_TUNNEL)
+    if interfaces[uint64(tunnel)].flags & ADMIN_UP == 0:
+        return ~int64(Counter.DOWN)
+    return tunnel
+
+
+@inline
+def tunnel_to_expect(heap: U8, meta: Records, frame: U32, vxlan_keys: U32, interfaces: Records) -> int:
+    """The tunnel of a frame's first and last packet, where it is one and nothing is wrong with the first; else -1."""
+    first, last = meta[frame[0]], meta[frame[len(frame) - 1]]
+    if key_of(heap, first) != key_of(heap, last):
+        return -1
+    return max(tunnel_of(heap, first, vxlan_keys, interfaces), -1)
+
+
+@outline
+def receive(
+    heap: U8,
+    m: Record,
+    counters: U64,
+    error_base: int,
+    vxlan_keys: U32,
+    vxlan_tunnels: Records,
+    interfaces: Records,
+    interface_rx: Records,
+) -> int:
+    """The next of any packet."""
+    rare_case()
+    tunnel = tunnel_of(heap, m, vxlan_keys, interfaces)
+    if tunnel < 0:
+        return set_error(m, counters, error_base, ~tunnel, int64(Next.DROP))
+    udp = int64(m.l4)
+    n = payload_bytes(heap, udp)
+    decapsulate(m, tunnel, udp + UDP_BYTES + VXLAN_BYTES, n)
+    count_on(interface_rx, tunnel, 1, n)
+    counters[Counter.DECAPSULATED] += uint64(1)
+    return int64(vxlan_tunnels[uint64(tunnel)].decap_next)
 
 
 def format_trace(record: TraceRecord) -> list[str]:
@@ -65,40 +141,31 @@ def vxlan4_input(
     interfaces: Records,
     interface_rx: Records,
 ) -> None:
-    key_source, key_destination, key_number, key_port = -1, -1, -1, -1  # of the last packet: the next is often alike
-    tunnel = int64(NO_TUNNEL)
-    decapsulated = int64(0)
+    expected = tunnel_to_expect(heap, meta, frame, vxlan_keys, interfaces)
+    addresses, header, port = key_of(heap, meta[frame[0]])
+    decap_next = vxlan_tunnels[uint64(max(expected, 0))].decap_next
+    packets, size = int64(0), int64(0)
     for i, b in enumerate(frame):
         m = meta[b]
-        outer = int64(m.l3)
         udp = int64(m.l4)
-        vxlan = udp + UDP_BYTES
-        inner = vxlan + VXLAN_BYTES
-        end = udp + be16(heap, udp + 4)
-        fault = NONE
-        if end > int64(m.cur) + int64(m.len) or end <= inner:
-            fault = int64(Counter.TRUNCATED)
-        elif m.gso_type and int64(m.csum_start) < inner:
-            fault = int64(Counter.SEVERAL)
-        elif u8(heap, vxlan) != FLAGS_VALID_VNI:
-            fault = int64(Counter.BAD_FLAGS)
+        inner = udp + UDP_BYTES + VXLAN_BYTES
+        n = payload_bytes(heap, udp)
+        if (
+            expected >= 0
+            and le64(heap, int64(m.l3) + SOURCE) == addresses
+            and le64(heap, udp + UDP_BYTES) & FLAGS_AND_VNI == header
+            and le16(heap, udp + 2) == port
+            and is_within(m, inner, n)
+            and m.gso_type == 0
+        ):
+            packets += 1
+            size += n
+            decapsulate(m, expected, inner, n)
+            nexts[i] = decap_next
         else:
-            source, destination = be32(heap, outer + SOURCE), be32(heap, outer + DESTINATION)
-            number, port = be32(heap, vxlan + 4), be16(heap, udp + 2)
-            if source != key_source or destination != key_destination or number != key_number or port != key_port:
-                tunnel = int64(find_tunnel(vxlan_keys, destination, source, number, port))
-                key_source, key_destination, key_number, key_port = source, destination, number, port
-            if tunnel == NO_TUNNEL:
-                fault = int64(Counter.NO_SUCH_TUNNEL)
-            elif interfaces[uint64(tunnel)].flags & ADMIN_UP == 0:
-                fault = int64(Counter.DOWN)
-        if fault != NONE:
-            nexts[i] = set_error(m, counters, error_base, fault, int64(Next.DROP))
-            continue
-        decapsulated += 1
-        decapsulate(m, tunnel, inner, end - inner)
-        counter = interface_rx[uint64(tunnel)]
-        counter.packets += uint64(1)
-        counter.bytes += uint64(end - inner)
-        nexts[i] = vxlan_tunnels[uint64(tunnel)].decap_next
-    counters[Counter.DECAPSULATED] += uint64(decapsulated)
+            nexts[i] = receive(
+                heap, m, counters, error_base, vxlan_keys, vxlan_tunnels, interfaces, interface_rx
+            )  # fmt: skip
+    if packets:
+        count_on(interface_rx, expected, packets, size)
+        counters[Counter.DECAPSULATED] += uint64(packets)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import IP
 
-from pyvpp.buffers import HEADROOM, LOCALLY_ORIGINATED
+from pyvpp.buffers import HEADROOM, LOCALLY_ORIGINATED, TRACED
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.fib.tables import Kind
 from pyvpp_nodes.ip4.midchain import Counter, Next, ip4_midchain
@@ -22,21 +22,26 @@ def outer_header(source: str, destination: str) -> bytes:
 
 FIB = Fib()
 HEADERS = [outer_header("10.1.2.1", "10.1.2.2"), outer_header("192.0.2.1", "198.51.100.9")]
-TUNNELS = [FIB.adjacency(Kind.MIDCHAIN, 3, HEADERS[0], mtu=80), FIB.adjacency(Kind.MIDCHAIN, 2, HEADERS[1])]
+UNDER = [(17, 0x8123), (1, 0x8099)]  # adjacency and next of the outer packet
+TUNNELS = [
+    FIB.adjacency(Kind.MIDCHAIN, 3, HEADERS[0], mtu=80, adj=17, stacked_next=0x8123),
+    FIB.adjacency(Kind.MIDCHAIN, 2, HEADERS[1], adj=1, stacked_next=0x8099),
+]
 MTUS, INTERFACES = [80, 9000], [3, 2]
 
 
 def reference(data: bytes, tunnel: int, flags: int) -> tuple[int, bytes]:
-    if not flags and data[8] <= 1:
+    own = flags & LOCALLY_ORIGINATED
+    if not own and data[8] <= 1:
         return Next.ICMP_ERROR, data
     if len(data) > MTUS[tunnel]:
         return (Next.ICMP_ERROR if data[6] & 0x40 else Next.FRAG), data
-    inner = data if flags else with_checksum(data[:8] + bytes([data[8] - 1]) + data[9:])
+    inner = data if own else with_checksum(data[:8] + bytes([data[8] - 1]) + data[9:])
     outer = HEADERS[tunnel][:2] + struct.pack("!H", 20 + len(inner)) + HEADERS[tunnel][4:]
-    return Next.TUNNEL_OUTPUT, with_checksum(outer) + inner
+    return Next.TUNNEL_OUTPUT if flags & TRACED else UNDER[tunnel][1], with_checksum(outer) + inner
 
 
-CASES = st.tuples(ip4_packets(), st.sampled_from([0, 1]), st.sampled_from([0, 0, LOCALLY_ORIGINATED]))
+CASES = st.tuples(ip4_packets(), st.sampled_from([0, 1]), st.sampled_from([0, 0, TRACED, LOCALLY_ORIGINATED]))
 
 
 @given(frames(CASES))
@@ -46,9 +51,14 @@ def test_mixed_frames(cases):
     expected = [reference(*case) for case in cases]
     assert list(zip(result.nexts, result.packets, strict=True)) == expected
     for (_, tunnel, _), next_, m in zip(cases, result.nexts, result.meta, strict=True):
-        if next_ == Next.TUNNEL_OUTPUT:
+        if next_ not in (Next.ICMP_ERROR, Next.FRAG):
             assert (int(m["tx"]), int(m["l3"])) == (INTERFACES[tunnel], int(m["cur"]))
-    expired = [data[8] <= 1 and not flags for data, _, flags in cases]
+            assert int(m["adj"]) == (TUNNELS[tunnel] if next_ == Next.TUNNEL_OUTPUT else UNDER[tunnel][0])
+    for tunnel, sw_if_index in enumerate(INTERFACES):
+        left = [len(data) for (_, data), next_ in zip(expected, result.nexts, strict=True) if next_ == UNDER[tunnel][1]]
+        tx = result.tables["interface_tx"][sw_if_index]
+        assert (int(tx["packets"]), int(tx["bytes"])) == (len(left), sum(left))
+    expired = [data[8] <= 1 and not flags & LOCALLY_ORIGINATED for data, _, flags in cases]
     assert result.counters[Counter.TIME_EXPIRED] == sum(expired)
 
 
@@ -102,7 +112,7 @@ def test_a_header_goes_where_there_is_room_and_nowhere_else():
         packet = Packet(data, cur=room - HEADROOM, adj=TUNNELS[1])
         result = run_kernel(ip4_midchain, [packet], FIB.tables, error_base=9)
         left = room >= 84
-        assert (result.nexts == [Next.TUNNEL_OUTPUT], result.counters[Counter.NO_ROOM]) == (left, not left)
+        assert (result.nexts == [UNDER[1][1]], result.counters[Counter.NO_ROOM]) == (left, not left)
         assert left or int(result.meta[0]["error"]) == 9 + Counter.NO_ROOM
 
 
@@ -111,4 +121,4 @@ def test_the_output_arc_of_the_tunnel():
     arc[3] = 3
     tables = {**FIB.tables, "ip4_output_arc": arc, "feature_chains": np.full(16, 0x8077, np.uint16)}
     packets = [Packet(ip4(), adj=tunnel) for tunnel in TUNNELS]
-    assert run_kernel(ip4_midchain, packets, tables).nexts == [0x8077, Next.TUNNEL_OUTPUT]
+    assert run_kernel(ip4_midchain, packets, tables).nexts == [0x8077, UNDER[1][1]]

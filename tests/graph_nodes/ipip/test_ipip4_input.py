@@ -11,7 +11,7 @@ from pyvpp.buffers import CSUM_PARTIAL, CSUM_VALID, FLOW_HASH, L2_VALID, LOCALLY
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.ipip.ipip4_input import Counter, Next, ipip4_input
 from pyvpp_nodes.ipip.tunnel_table import WORDS, insert_tunnel
-from tests.graph_nodes.forwarding import UP, address, interface_table, ip4
+from tests.graph_nodes.forwarding import UP, address, frames, interface_table, ip4
 
 LOCAL, REMOTE, OTHER, DOWN_REMOTE = "10.1.2.1", "10.1.2.2", "10.1.2.3", "10.1.2.4"
 TUNNELS = {(REMOTE, LOCAL): 4, (OTHER, LOCAL): 5, (DOWN_REMOTE, LOCAL): 6}
@@ -57,7 +57,7 @@ OUTER = st.builds(
 )  # fmt: skip
 
 
-@given(st.lists(OUTER, min_size=1, max_size=12))
+@given(frames(OUTER))
 def test_mixed_frames(received):
     result = run_kernel(ipip4_input, [Packet(data) for data in received], TABLES, error_base=100)
     expected = [reference(data) for data in received]

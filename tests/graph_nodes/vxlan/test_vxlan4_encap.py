@@ -15,7 +15,7 @@ from pyvpp.buffers import CSUM_PARTIAL, FLOW_HASH, L2_VALID, LOCALLY_ORIGINATED
 from pyvpp.node import TO_NODE
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.vxlan import vxlan4_encap as encap
-from tests.graph_nodes.forwarding import ip4, udp, with_checksum
+from tests.graph_nodes.forwarding import frames, ip4, udp, with_checksum
 from tests.graph_nodes.vxlan.tunnels import BARE, DOWN, ETHERNET, LOCAL, NONE, REMOTE, TABLES, TUNNELS
 
 
@@ -42,13 +42,7 @@ TYPED = st.builds(
 )
 
 
-@given(
-    st.lists(
-        st.tuples(st.one_of(TYPED, PACKETS), st.sampled_from([ETHERNET, BARE, DOWN, NONE, 8, 0xFFFF])),
-        min_size=1,
-        max_size=12,
-    )
-)
+@given(frames(st.tuples(st.one_of(TYPED, PACKETS), st.sampled_from([ETHERNET, BARE, DOWN, NONE, 8, 0xFFFF]))))
 def test_encapsulation_of_mixed_frames(sent):
     result = run_kernel(encap.vxlan4_encap, [Packet(data, tx=tx) for data, tx in sent], TABLES, error_base=50)
     for (data, tx), next_, packet, m in zip(sent, result.nexts, result.packets, result.meta):

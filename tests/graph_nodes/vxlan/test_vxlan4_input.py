@@ -15,7 +15,7 @@ from pyvpp.node import TO_NODE
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.vxlan import vxlan4_encap as encap
 from pyvpp_nodes.vxlan import vxlan4_input as decap
-from tests.graph_nodes.forwarding import ip4, udp
+from tests.graph_nodes.forwarding import frames, ip4, udp
 from tests.graph_nodes.vxlan.tunnels import DOWN, ETHERNET, LOCAL, OTHER, REMOTE, TABLES, TUNNELS
 
 
@@ -55,7 +55,7 @@ ARRIVING = st.builds(
 )  # fmt: skip
 
 
-@given(st.lists(ARRIVING, min_size=1, max_size=12))
+@given(frames(ARRIVING))
 def test_decapsulation_of_mixed_frames(received):
     result = run_kernel(decap.vxlan4_input, [arriving(data) for data in received], TABLES, error_base=70)
     expected = [reference(data) for data in received]
