@@ -12,7 +12,7 @@ from pyvpp.cli import render
 from pyvpp.cli.arguments import Arguments, CommandError, expectation
 from pyvpp.cli.registry import Output, command
 from pyvpp.device import interfaces as devices
-from pyvpp.device.af_packet import Options
+from pyvpp.device.af_packet_socket import Options
 from pyvpp.interface import HOST, L2, UPLINK
 from pyvpp.node import Kind, NodeCounter
 from pyvpp.trace import packets, show_trace

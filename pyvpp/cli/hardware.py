@@ -4,8 +4,9 @@
 from typing import Any
 
 from pyvpp.cli.rx_commands import queue_data
-from pyvpp.device import af_packet
-from pyvpp.device.af_packet import AfPacket, Queue
+from pyvpp.device import af_packet_ring, af_packet_socket
+from pyvpp.device.af_packet import AfPacket
+from pyvpp.device.af_packet_socket import Queue
 from pyvpp.interface import Interface
 
 TX_STATES = {0: "available", 1: "request", 2: "sending", 4: "wrong"}  # of a slot (TP_STATUS_*, linux/if_packet.h)
@@ -44,6 +45,8 @@ def driver(engine: Any, interface: Interface) -> tuple[list[str], dict[str, Any]
     lines = ["  Linux PACKET socket interface v2", "  FEATURES:"]
     features = ["qdisc-bpass-enabled"] if device.options.qdisc_bypass else []
     features.append("cksum-gso-enabled")
+    if device.alone:
+        features.append("ingress-drop")
     if device.fanout is not None:
         features.append(f"fanout hash, group {device.fanout}")
     lines += [f"    {feature}" for feature in features]
@@ -58,14 +61,14 @@ def driver(engine: Any, interface: Interface) -> tuple[list[str], dict[str, Any]
         ]
     for number, queue in enumerate(device.queues):
         states = _tx_states(engine, queue)
-        tx.append({**_ring(af_packet.TX_SLOT_BYTES, queue.tx_slots), **states})
+        tx.append({**_ring(af_packet_ring.TX_SLOT_BYTES, queue.tx_slots), **states})
         counted = " ".join(f"{name}:{count}" for name, count in states.items())
         lines += [f"  TX Queue {number}:", f"    {_ring_text(tx[-1])}", f"    {counted} total:{queue.tx_slots}"]
     return lines, {"features": features, "fanout": device.fanout, "rx_rings": rx, "tx_rings": tx}
 
 
 def _ring(slot_bytes: int, slots: int) -> dict[str, int]:
-    block = max(slot_bytes, af_packet.PAGE)
+    block = max(slot_bytes, af_packet_socket.PAGE)
     return {"block_size": block, "blocks": slot_bytes * slots // block, "frame_size": slot_bytes, "frames": slots}
 
 
@@ -76,6 +79,6 @@ def _ring_text(ring: dict[str, int]) -> str:
 def _tx_states(engine: Any, queue: Queue) -> dict[str, int]:
     """How many slots of the transmit ring are in each state."""
     start = queue.offset + queue.rx_slots * queue.rx_slot_bytes
-    ring = engine.buffers.heap.array[start : start + queue.tx_slots * af_packet.TX_SLOT_BYTES]
-    status = ring.view("<u4")[:: af_packet.TX_SLOT_BYTES // 4]
+    ring = engine.buffers.heap.array[start : start + queue.tx_slots * af_packet_ring.TX_SLOT_BYTES]
+    status = ring.view("<u4")[:: af_packet_ring.TX_SLOT_BYTES // 4]
     return {name: int((status == state).sum()) for state, name in TX_STATES.items()}

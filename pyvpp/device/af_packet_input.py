@@ -15,7 +15,7 @@ from enum import IntEnum
 from numba import uint64
 
 from pyvpp.buffers import HEADROOM, L2_VALID, LARGE_ROOM, NO_BUFFER, give_back, slot_start
-from pyvpp.device import af_packet, vnet
+from pyvpp.device import af_packet_ring, vnet
 from pyvpp.device.receive import SEGMENTS_AT_ONCE, segments_of, set_received, take_for
 from pyvpp.device.syscalls import acquire32, address_of, receive, release32, take_socket_error
 from pyvpp.device.trace import format_af_packet_input
@@ -47,14 +47,14 @@ class Counter(NodeCounter):
 @inline
 def put_tag(heap: U8, slot: int, m: Record) -> None:
     """Puts the VLAN tag, which Linux keeps in the slot's header, back behind the MAC addresses."""
-    status = le32(heap, slot + af_packet.STATUS)
-    if not status & af_packet.STATUS_VLAN_VALID:
+    status = le32(heap, slot + af_packet_ring.STATUS)
+    if not status & af_packet_ring.STATUS_VLAN_VALID:
         return
-    tpid = le16(heap, slot + af_packet.VLAN_TPID) if status & af_packet.STATUS_VLAN_TPID_VALID else TPID_8021Q
+    tpid = le16(heap, slot + af_packet_ring.VLAN_TPID) if status & af_packet_ring.STATUS_VLAN_TPID_VALID else TPID_8021Q
     start = int(m.cur) - TAG
     copy(heap, start, int(m.cur), MAC_ADDRESSES)
     put_be16(heap, start + MAC_ADDRESSES, tpid)
-    put_be16(heap, start + MAC_ADDRESSES + 2, le16(heap, slot + af_packet.VLAN_TCI))
+    put_be16(heap, start + MAC_ADDRESSES + 2, le16(heap, slot + af_packet_ring.VLAN_TCI))
     m.cur = start
     m.l2 = start
     m.l3 = start
@@ -65,8 +65,8 @@ def put_tag(heap: U8, slot: int, m: Record) -> None:
 @inline
 def slot_to_buffer(heap: U8, slot: int, m: Record, sw_if_index: int, start: int) -> None:
     """Copies the packet of a slot to `start` and sets its metadata."""
-    mac = slot + le16(heap, slot + af_packet.MAC)
-    n = le32(heap, slot + af_packet.CAPTURED)
+    mac = slot + le16(heap, slot + af_packet_ring.MAC)
+    n = le32(heap, slot + af_packet_ring.CAPTURED)
     set_received(m, sw_if_index, start, n, L2_VALID)
     read_vnet(heap, mac - vnet.BYTES, m)
     copy(heap, start, mac, n)
@@ -75,13 +75,13 @@ def slot_to_buffer(heap: U8, slot: int, m: Record, sw_if_index: int, start: int)
 
 @inline
 def is_queued(heap: U8, slot: int) -> bool:
-    return bool(le32(heap, slot + af_packet.STATUS) & af_packet.STATUS_COPY)
+    return bool(le32(heap, slot + af_packet_ring.STATUS) & af_packet_ring.STATUS_COPY)
 
 
 @inline
 def queue_to_buffer(heap: U8, slot: int, fd: int, m: Record, sw_if_index: int, start: int) -> bool:
     """Fetches the packet that the slot has only the beginning of to `start`; False when it does not come."""
-    n = le32(heap, slot + af_packet.LENGTH)
+    n = le32(heap, slot + af_packet_ring.LENGTH)
     if receive(fd, address_of(heap, start - vnet.BYTES), n + vnet.BYTES) != n + vnet.BYTES:
         return False
     set_received(m, sw_if_index, start, n, L2_VALID)
@@ -100,8 +100,8 @@ def forget(heap: U8, slot: int, fd: int) -> None:
 @inline
 def take_packet(heap: U8, meta: Records, slot: int, fd: int, pool: U32, sw_if_index: int, counters: U64) -> int:
     """The packet of a slot in a buffer, or NO_BUFFER: it is lost, and counted."""
-    n = le32(heap, slot + af_packet.LENGTH)
-    whole = n == le32(heap, slot + af_packet.CAPTURED)
+    n = le32(heap, slot + af_packet_ring.LENGTH)
+    whole = n == le32(heap, slot + af_packet_ring.CAPTURED)
     if not (whole or is_queued(heap, slot)) or n < MAC_ADDRESSES or n + TAG > LARGE_ROOM:
         counters[Counter.TRUNCATED] += uint64(1)
         forget(heap, slot, fd)
@@ -160,13 +160,13 @@ def af_packet_input(
         slot = int(queue.ring) + int(queue.next) * int(queue.slot_bytes)
         if segments >= SEGMENTS_AT_ONCE:
             break
-        if not acquire32(heap, slot) & af_packet.STATUS_USER:
+        if not acquire32(heap, slot) & af_packet_ring.STATUS_USER:
             if i == 0:
                 look_for_error(queue, counters)
             break
         if flags & ADMIN_UP:
             received.packets += uint64(1)
-            received.bytes += uint64(le32(heap, slot + af_packet.LENGTH))
+            received.bytes += uint64(le32(heap, slot + af_packet_ring.LENGTH))
             b = take_packet(heap, meta, slot, int(queue.fd), pool, sw_if_index, counters)
             if b == NO_BUFFER:
                 interface_drops[sw_if_index] += uint64(1)
@@ -178,6 +178,6 @@ def af_packet_input(
         else:
             counters[Counter.ADMIN_DOWN] += uint64(1)
             forget(heap, slot, int(queue.fd))
-        release32(heap, slot, af_packet.STATUS_KERNEL)
+        release32(heap, slot, af_packet_ring.STATUS_KERNEL)
         queue.next = (int(queue.next) + 1) % int(queue.slots)
     return produced

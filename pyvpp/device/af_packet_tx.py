@@ -11,7 +11,7 @@ and one that the operating system does not take: nothing waits in the ring.
 
 from numba import uint64
 
-from pyvpp.device import af_packet, vnet
+from pyvpp.device import af_packet_ring, vnet
 from pyvpp.device.syscalls import MSG_DONTWAIT, acquire32, address_of, release32, send
 from pyvpp.device.trace import format_af_packet_tx
 from pyvpp.device.vnet import write_vnet
@@ -42,7 +42,7 @@ def before(ring: Record, n: int) -> int:
 @inline
 def is_marked(heap: U8, ring: Record, position: int) -> bool:
     slot = int(ring.tx) + position * int(ring.tx_slot_bytes)
-    return acquire32(heap, slot) == af_packet.STATUS_SEND_REQUEST
+    return acquire32(heap, slot) == af_packet_ring.STATUS_SEND_REQUEST
 
 
 @inline
@@ -59,7 +59,7 @@ def kick(heap: U8, ring: Record, marked: int) -> int:
     lost = 0
     while lost < marked and is_marked(heap, ring, before(ring, 1)):
         ring.tx_next = before(ring, 1)
-        release32(heap, int(ring.tx) + int(ring.tx_next) * int(ring.tx_slot_bytes), af_packet.STATUS_AVAILABLE)
+        release32(heap, int(ring.tx) + int(ring.tx_next) * int(ring.tx_slot_bytes), af_packet_ring.STATUS_AVAILABLE)
         lost += 1
     return lost
 
@@ -70,14 +70,14 @@ def buffer_to_slot(heap: U8, ring: Record, m: Record) -> bool:
     if ring.tx_slots == 0:
         return False
     slot = int(ring.tx) + int(ring.tx_next) * int(ring.tx_slot_bytes)
-    if acquire32(heap, slot) != af_packet.STATUS_AVAILABLE:
+    if acquire32(heap, slot) != af_packet_ring.STATUS_AVAILABLE:
         return False
     n = int(m.len)
-    header = slot + af_packet.TX_DATA
+    header = slot + af_packet_ring.TX_DATA
     write_vnet(heap, header, m, min(n, LINEAR))
     copy(heap, header + vnet.BYTES, int(m.cur), n)
-    put_le32(heap, slot + af_packet.LENGTH, n + vnet.BYTES)
-    release32(heap, slot, af_packet.STATUS_SEND_REQUEST)
+    put_le32(heap, slot + af_packet_ring.LENGTH, n + vnet.BYTES)
+    release32(heap, slot, af_packet_ring.STATUS_SEND_REQUEST)
     ring.tx_next = (int(ring.tx_next) + 1) % int(ring.tx_slots)
     return True
 
@@ -106,7 +106,7 @@ def af_packet_tx(
 ) -> None:
     ring = af_packet_tx_queues[instance]
     longest = int(interfaces[instance].mtu) + ETHERNET_AND_TAG
-    room = int(ring.tx_slot_bytes) - af_packet.TX_DATA - vnet.BYTES
+    room = int(ring.tx_slot_bytes) - af_packet_ring.TX_DATA - vnet.BYTES
     marked = 0
     lost = 0
     for i, b in enumerate(frame):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyvpp.device.af_packet import AfPacket, Options
+from pyvpp.device.af_packet import AfPacket
+from pyvpp.device.af_packet_socket import Options
 from pyvpp.device.af_xdp import AfXdp
 from pyvpp.device.tap import Tap, open_namespace, open_pod_tun
 from pyvpp.errors import OperatorError
@@ -48,7 +49,7 @@ def add_host_interface(
     workers = len(engine.workers)
     options = replace(options or Options(rx_queues=workers), tx_queues=workers)
     try:
-        device = AfPacket(linux_name, namespace, options, all_multicast=uplink)
+        device = AfPacket(linux_name, namespace, options, all_multicast=uplink, alone=uplink)
     except OSError as error:
         raise OperatorError(f"Linux interface {linux_name}: {os.strerror(error.errno or 0)}") from error
     with _closed_on_failure(device):

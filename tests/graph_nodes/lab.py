@@ -33,7 +33,7 @@ from pyvpp.buffers import (
     SMALL_SLOT,
     slot_start,
 )
-from pyvpp.device import af_packet, vnet
+from pyvpp.device import af_packet_ring, vnet
 from pyvpp.device.interfaces import add_tap_interface
 from pyvpp.engine import Engine
 from pyvpp.interface import HOST, L2, OFFLOAD_ALL, UPLINK, Interface
@@ -147,19 +147,22 @@ class Ring:
         """A frame behind its virtio_net_hdr, its VLAN tag beside it."""
         slot = self.start + self.next_rx * RX_SLOT_BYTES
         self.next_rx = (self.next_rx + 1) % RX_SLOTS
-        assert self.word(slot)[0] == af_packet.STATUS_KERNEL, "more frames than the ring holds"
+        assert self.word(slot)[0] == af_packet_ring.STATUS_KERNEL, "more frames than the ring holds"
         array = self.heap.array
         array[slot + MAC_AT - vnet.BYTES : slot + MAC_AT] = np.frombuffer(header, np.uint8)
         first = frame[: RX_SLOT_BYTES - MAC_AT]
-        copied = 0 if len(first) == len(frame) else af_packet.STATUS_COPY
+        copied = 0 if len(first) == len(frame) else af_packet_ring.STATUS_COPY
         if copied:
             self.wire.linux.send(header + frame)
         array[slot + MAC_AT : slot + MAC_AT + len(first)] = np.frombuffer(first, np.uint8)
-        self.word(slot + af_packet.LENGTH)[0], self.word(slot + af_packet.CAPTURED)[0] = len(frame), len(first)
-        array[slot + af_packet.MAC : slot + af_packet.MAC + 2].view("<u2")[0] = MAC_AT
-        array[slot + af_packet.VLAN_TCI : slot + af_packet.VLAN_TCI + 2].view("<u2")[0] = vlan or 0
-        tagged = 0 if vlan is None else af_packet.STATUS_VLAN_VALID
-        self.word(slot)[0] = af_packet.STATUS_USER | copied | tagged
+        self.word(slot + af_packet_ring.LENGTH)[0], self.word(slot + af_packet_ring.CAPTURED)[0] = (
+            len(frame),
+            len(first),
+        )
+        array[slot + af_packet_ring.MAC : slot + af_packet_ring.MAC + 2].view("<u2")[0] = MAC_AT
+        array[slot + af_packet_ring.VLAN_TCI : slot + af_packet_ring.VLAN_TCI + 2].view("<u2")[0] = vlan or 0
+        tagged = 0 if vlan is None else af_packet_ring.STATUS_VLAN_VALID
+        self.word(slot)[0] = af_packet_ring.STATUS_USER | copied | tagged
 
     def close(self) -> None:
         self.heap.unmap_ring(self.start, self.bytes)

@@ -39,8 +39,9 @@ from pyvpp.buffers import (
     take_large,
     take_small,
 )
-from pyvpp.device import af_packet, af_packet_input, af_packet_tx, tap, tap_input, tap_tx
-from pyvpp.device.af_packet import AfPacket, Options
+from pyvpp.device import af_packet_input, af_packet_ring, af_packet_socket, af_packet_tx, tap, tap_input, tap_tx
+from pyvpp.device.af_packet import AfPacket
+from pyvpp.device.af_packet_socket import Options
 from pyvpp.device.syscalls import take_socket_error
 from pyvpp.device.tap import Tap, open_pod_tun
 from pyvpp.interface import ADMIN_UP, HOST, INTERFACE, UPLINK
@@ -100,8 +101,8 @@ class Rig:
         self.interfaces["mtu"][SW_IF_INDEX] = self.mtu
         self.rx = np.zeros(8, COUNTER)
         self.drops = np.zeros(8, np.uint64)
-        self.rx_queues = np.zeros(8, af_packet.AF_PACKET_RX_QUEUE)
-        self.tx_queues = np.zeros(8, af_packet.AF_PACKET_TX_QUEUE)
+        self.rx_queues = np.zeros(8, af_packet_ring.AF_PACKET_RX_QUEUE)
+        self.tx_queues = np.zeros(8, af_packet_ring.AF_PACKET_TX_QUEUE)
         self.tap_rx_queues = np.zeros(8, tap.TAP_RX_QUEUE)
         self.tap_tx_queues = np.zeros(8, tap.TAP_TX_QUEUE)
         self.free_at_start = self.free()
@@ -347,10 +348,10 @@ def test_a_full_ring_loses_in_linux_and_says_so(pair: Namespaces) -> None:
         for i in range(20):
             peer.send(ethernet(100, seed=i))
         assert len(rig.receive(at_least=16)) == 16
-        assert device.statistics() == af_packet.Statistics(packets=16, drops=4)
+        assert device.statistics() == af_packet_socket.Statistics(packets=16, drops=4)
         peer.send(ethernet(100))
         assert len(rig.receive()) == 1
-        assert device.statistics() == af_packet.Statistics(packets=17, drops=4)
+        assert device.statistics() == af_packet_socket.Statistics(packets=17, drops=4)
         assert (device.newly_missed(), device.newly_missed()) == (
             4,
             0,
@@ -372,7 +373,7 @@ def test_a_late_worker_finds_all_of_a_burst(pair: Namespaces) -> None:
         for _ in range(4096):
             peer.send(frame)
     assert [len(rig.receive_once()) for _ in range(17)] == [256] * 16 + [0]
-    assert device.statistics() == af_packet.Statistics(packets=4096, drops=0)
+    assert device.statistics() == af_packet_socket.Statistics(packets=4096, drops=0)
     rig.done()
     device.close()
 
@@ -700,7 +701,7 @@ def test_two_workers_send_at_once(pair: Namespaces) -> None:
     """Every frame leaves whole and once, each worker's in order: two threads without the GIL, a vector of each again and again."""
     rig, device = Rig(small=64), AfPacket("veth0", pair.near, Options(tx_queues=2, tx_slots=64))
     rig.attach(device)
-    tables = [rig.tx_queues, np.zeros(8, af_packet.AF_PACKET_TX_QUEUE)]
+    tables = [rig.tx_queues, np.zeros(8, af_packet_ring.AF_PACKET_TX_QUEUE)]
     device.queues[1].attach_tx(tables[1][SW_IF_INDEX])
     counters, drops = np.zeros((2, 8), np.uint64), np.zeros((2, 8), np.uint64)
     vectors, rounds = [[ethernet(60 + n, seed=worker * 100 + n) for n in range(8)] for worker in (0, 1)], 400
@@ -761,7 +762,7 @@ def test_queues_share_what_arrives_by_flow(pair: Namespaces) -> None:
     assert [int(rig.rx[SW_IF_INDEX].packets) for rig in rigs] == [len(flows_) * rounds for flows_ in found]
     assert not found[0] & found[1] and found[0] | found[1] == set(range(flows))
     assert min(map(len, found)) > flows // 8
-    assert device.statistics() == af_packet.Statistics(flows * rounds, 0)
+    assert device.statistics() == af_packet_socket.Statistics(flows * rounds, 0)
     for rig in rigs:
         rig.done()
     device.close()
@@ -770,7 +771,8 @@ def test_queues_share_what_arrives_by_flow(pair: Namespaces) -> None:
 def test_a_queue_in_company_is_deaf_until_it_has_joined(pair: Namespaces) -> None:
     """Else what arrives meanwhile would be received by each of them."""
     queues = netns.run_in(
-        pair.near, lambda: [af_packet.Queue("veth0", Options(), receives=True, in_company=True) for _ in range(2)]
+        pair.near,
+        lambda: [af_packet_socket.Queue("veth0", Options(), receives=True, in_company=True) for _ in range(2)],
     )
     with pair.raw() as peer:
         peer.send(ethernet(60))
@@ -789,16 +791,40 @@ def test_a_queue_in_company_is_deaf_until_it_has_joined(pair: Namespaces) -> Non
 
 
 def test_one_queue_where_linux_spreads_nothing(pair: Namespaces, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(queue: af_packet.Queue, group: int | None) -> int:
+    def refuse(queue: af_packet_socket.Queue, group: int | None) -> int:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
-    monkeypatch.setattr(af_packet.Queue, "join", refuse)
+    monkeypatch.setattr(af_packet_socket.Queue, "join", refuse)
     device = AfPacket("veth0", pair.near, Options(rx_queues=2, tx_queues=2))
     assert (len(device.rx_queues), len(device.queues), device.fanout) == (1, 2, None)
     with pair.raw() as peer:
         peer.send(ethernet(60))
-    assert device.statistics() == af_packet.Statistics(1, 0)
+    assert device.statistics() == af_packet_socket.Statistics(1, 0)
     device.close()
+
+
+def test_what_is_ours_alone_goes_no_further(pair: Namespaces) -> None:
+    """Linux would answer from the near end; with the device it hears nothing, but we do."""
+    pair.sh("NEAR addr add 10.99.0.1/24 dev veth0")
+
+    def answered() -> bool:
+        """Whether a connection is refused, instead of nobody hearing of it."""
+        with pair.far_socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+            client.settimeout(0.5)
+            try:
+                client.connect(("10.99.0.1", 9))
+            except ConnectionRefusedError:
+                return True
+            except TimeoutError:
+                return False
+        raise AssertionError("nobody listens there")
+
+    assert answered()
+    device = AfPacket("veth0", pair.near, alone=True)
+    assert device.alone and not answered()
+    assert device.statistics().packets >= 1
+    device.close()
+    assert answered()
 
 
 def test_longer_than_the_mtu(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:

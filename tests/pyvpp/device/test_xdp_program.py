@@ -8,8 +8,8 @@ import ctypes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvpp.device import xdp_program as bpf
-from pyvpp.device.xdp_program import Instruction, Register
+from pyvpp.device import bpf, xdp_program
+from pyvpp.device.bpf import Instruction, Register
 
 
 class BpfInsn(ctypes.LittleEndianStructure):
@@ -47,6 +47,6 @@ def test_opcodes_are_made_of_their_fields() -> None:
 
 
 def test_the_program() -> None:
-    assert bpf.redirect_program(9).hex(" ", 8) == (
+    assert xdp_program.redirect_program(9).hex(" ", 8) == (
         "6112100000000000 1811000009000000 0000000000000000 b703000002000000 8500000033000000 9500000000000000"
     )
