@@ -3,8 +3,8 @@
 
 A packet socket receives a copy; the packet itself goes on into the network stack of the interface's namespace, where
 nobody waits for it when the interface is pyvpp's alone. A program of two instructions at the first place behind the
-sockets (tcx, Linux 6.6) spares the way there: over veth a small packet costs its sender 2.1 microseconds instead of 2.6,
-since the receiver's share of the work is done there.
+sockets (tcx, Linux 6.6) spares the way there: over veth a small packet costs its sender 2.1 microseconds instead of
+2.6, since the receiver's share of the work is done there.
 """
 
 from __future__ import annotations
