@@ -13,9 +13,10 @@ import msgspec
 import pytest
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux.capture import Address, NextHop, Route, UplinkState
+from pyvpp.linux.capture import Address, UplinkState
 from pyvpp.linux.journal import VERSION, Entry, Journal, Record, boot_id, holds_lock, lock_runtime_dir
 from pyvpp.linux.restore import restore
+from pyvpp.linux.routes import Hop, Route
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -23,14 +24,14 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.fixture
 def record() -> Iterator[Record]:
     address = Address(2, 24, 0, 128, {"IFA_LOCAL": "10.0.0.1", "IFA_ADDRESS": "10.0.0.1", "IFA_LABEL": "eth0"})
-    hop = NextHop("eth0", 1, 0, {"RTA_GATEWAY": "10.0.0.2"})
-    route = Route(2, 0, 0, 0, 254, 3, 0, 1, 0, "", {"RTA_METRICS": {"attrs": [["RTAX_MTU", 1300]]}}, (hop,))
+    hop = Hop("eth0", 1, 0, ((5, "0a000002"),))  # RTA_GATEWAY
+    route = Route(2, 0, 0, 0, 254, 3, 0, 1, 0, "", ((6, "64000000"),), (hop,))  # RTA_PRIORITY
     state = UplinkState(
         name="eth0", ifindex=2, kind="", mac="02:00:00:00:00:01", mtu=1500, txqueuelen=1000, group=0, alias="", altnames=("wan",),
         flags=0x1001, address_generation=0, token="", sysctls={"ipv6/conf/accept_ra": "0"}, addresses=(address,), routes=(route,),
         neighbors=(),
     )  # fmt: skip
-    yield Record(VERSION, boot_id(), os.getpid(), (4, 5), [Entry(state, "/run/pyvpp/netns-eth0", 7, "pv-1-2")])
+    yield Record(VERSION, boot_id(), os.getpid(), (4, 5), [Entry(state, "/run/pyvpp/netns-eth0", 7)])
 
 
 def test_what_is_written_is_read_back(tmp_path: Path, record: Record) -> None:
