@@ -74,6 +74,7 @@ class Interface:
     nodes: list[int] = field(default_factory=list)
     device: Any = None
     offload: int = 0
+    driver_reason: str = ""  # why this driver, where nobody named one
     on_delete: list[Callable[[], None]] = field(default_factory=list)
     output: int = 0  # index of its X-output
     tx: int = 0  # and of the node that leads to

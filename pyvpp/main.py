@@ -41,7 +41,8 @@ def parser() -> argparse.ArgumentParser:
         description="A userspace vector packet processor. Subcommands: " + ", ".join(SUBCOMMANDS) + ".",
     )
     p.add_argument("--uplink", action="append", default=[], metavar="IF", help="Linux interface to take over")
-    p.add_argument("--driver", choices=DRIVERS, default="auto", help="how the NIC is driven")
+    driver = "how the NIC is driven; auto is af-packet unless the NIC offers zero-copy AF_XDP"
+    p.add_argument("--driver", choices=DRIVERS, default="auto", help=driver)
     p.add_argument(
         "--gro", choices=GRO, default="on", metavar="on|nic|graph|off",
         help="who coalesces TCP on its way to Linux: the NIC's driver and the node gro (on), one of them, or nobody",
@@ -155,8 +156,6 @@ def run(options: argparse.Namespace) -> int:
     options.cpus = cpus
     if not 1 <= options.workers <= MOST_WORKERS:
         raise OperatorError(f"--workers {options.workers}: from 1 to {MOST_WORKERS}")
-    if options.driver == "af-xdp":
-        raise OperatorError("--driver af-xdp: not available in this version; use auto or af-packet")
     if options.hugepages not in ("auto", "off") and not options.hugepages.isdecimal():
         raise OperatorError(f"--hugepages {options.hugepages}: auto, off or a number")
     if not LEAST_BUFFERS <= options.buffers <= MOST_BUFFERS:
@@ -201,7 +200,8 @@ def _log_task(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 async def serve(options: argparse.Namespace, script: str | None) -> int:
     from pyvpp.cli.assembly import command_tree
     from pyvpp.cli.server import CliServer
-    from pyvpp.device.interfaces import add_uplink, follow_devices
+    from pyvpp.device.interfaces import follow_devices
+    from pyvpp.device.uplink import add_uplink, choose_driver, let_go
     from pyvpp.engine import Engine
     from pyvpp.linux.capture import inspect_uplink
     from pyvpp.linux.restore import restore
@@ -246,10 +246,13 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
             if stop.is_set():
                 break
             state = await asyncio.to_thread(inspect_uplink, name)
+            choice = await asyncio.to_thread(choose_driver, name, options.driver, engine.buffers.heap.pages)
             take = partial(take_over, state, options.runtime_dir, options.workers, gro=options.gro in ("on", "nic"))
             uplink = await asyncio.to_thread(take)
             taken.append(uplink)
-            add_uplink(engine, uplink)
+            nic, _ = add_uplink(engine, uplink, choice)
+            if options.driver == "auto":
+                print(f"pyvpp: {name} is driven by {nic.kind}: {nic.driver_reason}", flush=True)
             for warning in uplink.warnings:
                 log.warning("%s: %s", name, warning)
         if script is not None:
@@ -271,6 +274,7 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
         notify("STOPPING=1")
         if not hung:  # a thread that hangs cannot be waited for; it ends with the process
             engine.stop()
+        let_go(engine)
         problems = await asyncio.to_thread(restore, options.runtime_dir) if taken else []
         for problem in problems:
             print(f"pyvpp: restore: {problem}", file=sys.stderr)

@@ -7,6 +7,8 @@ from pyvpp.cli.rx_commands import queue_data
 from pyvpp.device import af_packet_ring, af_packet_socket
 from pyvpp.device.af_packet import AfPacket
 from pyvpp.device.af_packet_socket import Queue
+from pyvpp.device.af_xdp import AfXdp
+from pyvpp.device.af_xdp_ring import CHUNK_BYTES
 from pyvpp.interface import Interface
 
 TX_STATES = {0: "available", 1: "request", 2: "sending", 4: "wrong"}  # of a slot (TP_STATUS_*, linux/if_packet.h)
@@ -38,10 +40,18 @@ def _ranges(threads: list[int]) -> str:
 
 
 def driver(engine: Any, interface: Interface) -> tuple[list[str], dict[str, Any]]:
-    """The driver's name, and what an af_packet interface's rings look like at this moment."""
-    device = interface.device
-    if not isinstance(device, AfPacket):
+    """The driver's name, why it was chosen, and what an af_packet or af_xdp interface's rings look like."""
+    if isinstance(interface.device, AfPacket):
+        lines, data = _af_packet(engine, interface.device)
+    elif isinstance(interface.device, AfXdp):
+        lines, data = _af_xdp(interface.device)
+    else:
         return [f"  {interface.kind}"], {}
+    chosen = [f"  {interface.kind}: {interface.driver_reason}"] if interface.driver_reason else []
+    return [*chosen, *lines], {"driver_reason": interface.driver_reason, **data}
+
+
+def _af_packet(engine: Any, device: AfPacket) -> tuple[list[str], dict[str, Any]]:
     lines = ["  Linux PACKET socket interface v2", "  FEATURES:"]
     features = ["qdisc-bpass-enabled"] if device.options.qdisc_bypass else []
     features.append("cksum-gso-enabled")
@@ -65,6 +75,27 @@ def driver(engine: Any, interface: Interface) -> tuple[list[str], dict[str, Any]
         counted = " ".join(f"{name}:{count}" for name, count in states.items())
         lines += [f"  TX Queue {number}:", f"    {_ring_text(tx[-1])}", f"    {counted} total:{queue.tx_slots}"]
     return lines, {"features": features, "fanout": device.fanout, "rx_rings": rx, "tx_rings": tx}
+
+
+def _af_xdp(device: AfXdp) -> tuple[list[str], dict[str, Any]]:
+    """Where the program runs, who copies, and what Linux counted on each socket (XDP_STATISTICS)."""
+    features = [*str(device.way).split(", "), "need-wakeup", *device.abilities()]
+    lines = [f"  AF_XDP sockets on netdev {device.linux_name}, driver {device.driver}", "  FEATURES:"]
+    lines += [f"    {feature}" for feature in features]
+    sockets = []
+    for queue in device.queues:
+        options, counted = queue.options, queue.statistics()
+        sockets.append({"rx_size": options.rx_slots, "tx_size": options.tx_slots, **vars(counted)})
+        lines += [
+            f"  RX Queue {queue.number}:",
+            f"    ring and fill ring:{options.rx_slots}  frame size:{CHUNK_BYTES}",
+            f"    drops:{counted.rx_dropped} ring full:{counted.rx_ring_full} "
+            f"fill ring empty:{counted.fill_ring_empty} invalid:{counted.rx_invalid_descriptors}",
+            f"  TX Queue {queue.number}:",
+            f"    ring and completion ring:{options.tx_slots}",
+            f"    invalid:{counted.tx_invalid_descriptors} ring empty:{counted.tx_ring_empty}",
+        ]
+    return lines, {"driver": device.driver, "features": features, "sockets": sockets}
 
 
 def _ring(slot_bytes: int, slots: int) -> dict[str, int]:

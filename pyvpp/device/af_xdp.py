@@ -12,8 +12,9 @@ program (`xdp_program`) sends each queue's packets to its socket. It runs in the
 otherwise on Linux' packets (generic), and so it does on veth: there native mode takes segmentation from the peer, and
 TCP is five times slower. Packets of up to 64 KiB come in several descriptors (XDP_USE_SG).
 
-AF_XDP says nothing of offloads: `af_xdp_offload` finds an unfinished checksum in the packet. A VLAN tag that the
-sender has left to the device is lost by Linux before we see the packet.
+AF_XDP says nothing of offloads: `af_xdp_offload` finds an unfinished checksum in the packet. What is to be segmented on
+its way out goes by a packet socket beside. A VLAN tag that the sender has left to the device is lost by Linux before
+we see the packet.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import errno
 import logging
 import mmap
 import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -40,8 +42,9 @@ from pyvpp.device.af_xdp_ring import (
     NOT_LENT_TX,
     PIECE_ROOM,
 )
-from pyvpp.device.af_xdp_socket import LEAST_SLOTS, Attach, Copy, Options, Queue, RingHeap, Statistics
+from pyvpp.device.af_xdp_socket import LEAST_SLOTS, Attach, Copy, Options, Queue, RingHeap, Statistics, open_sender
 from pyvpp.device.linux_interface import LinuxInterface
+from pyvpp.device.offload import offload_of
 from pyvpp.errors import OperatorError
 from pyvpp.linux import netns, xdp_features
 
@@ -71,6 +74,16 @@ def longest_mtu(multi_buffer: bool) -> int:
     """The largest MTU whose packets, with Ethernet header and a tag, fit the descriptors of one packet both ways."""
     room = min(MOST_PIECES * PIECE_ROOM, LARGE_ROOM) if multi_buffer else PIECE_ROOM
     return room - ETHERNET_HEADER - TAG
+
+
+def check_mtu(name: str, mtu: int, options: Options) -> None:
+    """Raises OperatorError when packets of an interface's MTU are too long."""
+    longest = longest_mtu(options.multi_buffer)
+    if mtu > longest:
+        raise OperatorError(
+            f"Linux interface {name}: its MTU of {mtu} is too large for AF_XDP, which carries {longest} at most; "
+            "lower it or use af_packet"
+        )
 
 
 def small_slots(buffers: Any) -> Any:
@@ -111,14 +124,22 @@ class _Scrap:
 class AfXdp:
     """The open sockets of one Linux interface, and the program that feeds them.
 
-    `namespace` is the interface's network namespace (a file descriptor; None is the caller's). Raises OSError when
-    there is no such interface, OperatorError when it cannot be driven this way.
+    `namespace` is the interface's network namespace (a file descriptor; None is the caller's). `all_multicast` makes
+    the NIC accept every group. Raises OSError when there is no such interface, OperatorError when it cannot be driven
+    this way.
     """
 
     def __init__(
-        self, linux_name: str, heap: RingHeap, namespace: int | None = None, options: Options | None = None
+        self,
+        linux_name: str,
+        heap: RingHeap,
+        namespace: int | None = None,
+        options: Options | None = None,
+        *,
+        all_multicast: bool = False,
     ) -> None:
         self.linux_name = linux_name
+        self._all_multicast = all_multicast
         self.options = options or Options()
         self.queues: list[Queue] = []
         self._heap = heap
@@ -127,6 +148,7 @@ class AfXdp:
         self._namespace = namespace
         self._let_go = True
         self._rows: list[int] = []
+        self._sender: socket.socket | None = None
         _run(namespace, self._open)
 
     # ---- open ---------------------------------------------------------------------------------------------------
@@ -136,6 +158,10 @@ class AfXdp:
         self.features = xdp_features.read(self.linux.ifindex)
         try:
             self._check()
+            self.offload = offload_of(self.linux_name)
+            self._sender = open_sender(self.linux_name)
+            if self._all_multicast:
+                self.linux.accept_all_multicast()
             failures: list[tuple[Way, OSError]] = []
             for way in self.ways():
                 try:
@@ -146,8 +172,13 @@ class AfXdp:
                     failures.append((way, error))
             raise self._refused(failures)
         except BaseException:
-            self.linux.close()
+            self._close_others()
             raise
+
+    def _close_others(self) -> None:
+        self.linux.close()
+        if self._sender:
+            self._sender.close()
 
     def _check(self) -> None:
         available = self.linux.rx_queues()
@@ -155,9 +186,7 @@ class AfXdp:
         if wanted > min(available, MOST_QUEUES):
             raise self._error(f"num-rx-queues {wanted}: it has {available}")
         self.options = replace(self.options, rx_queues=wanted)
-        mtu, longest = self.linux.mtu(), longest_mtu(self.options.multi_buffer)
-        if mtu > longest:
-            raise self._error(f"its MTU of {mtu} is too large for AF_XDP, which carries {longest} at most")
+        check_mtu(self.linux_name, self.linux.mtu(), self.options)
 
     def ways(self) -> list[Way]:
         """The ways to open it, best first, that the operator's choice leaves."""
@@ -198,7 +227,7 @@ class AfXdp:
 
     def _refused(self, failures: list[tuple[Way, OSError]]) -> OperatorError:
         if not failures:
-            return self._error(f"{self.driver or 'its driver'} has no zero-copy AF_XDP")
+            return self._error(f"mode zero-copy: its driver {self.driver} offers no zero-copy AF_XDP")
         reasons = dict.fromkeys(f"{way}: {self._reason(way, error)}" for way, error in failures)
         return self._error("AF_XDP is not possible (" + "; ".join(reasons) + ")")
 
@@ -229,8 +258,6 @@ class AfXdp:
         first = free_rows(rx_rows.array["slots"], len(self.queues))
         for rows in (rx_rows, tx_rows):
             rows.grow(first + len(self.queues))
-        by_nic = self.features is not None and self.features.tx_checksum
-        metadata = self.queues[0].tx_metadata and (by_nic or not self.way.zero_copy)
         for queue in self.queues:
             row = first + queue.number
             rx_row, tx_row = rx_rows.array[row], tx_rows.array[row]
@@ -238,7 +265,8 @@ class AfXdp:
             queue.map(rx_row, tx_row)
             rx_row.sw_if_index = sw_if_index
             rx_row.fill_next = self._lend(buffers, rx_row, row, workers[queue.number % len(workers)])
-            tx_row.boundary, tx_row.metadata = self.boundary, int(metadata)
+            tx_row.send_fd = self._sender.fileno() if self._sender else -1
+            tx_row.boundary, tx_row.metadata = self.boundary, int(self._leaves_checksums())
             rx_row.slots, tx_row.slots = self.options.rx_slots, self.options.tx_slots
         interface = tables["af_xdp_interfaces"].array[sw_if_index]
         interface.first, interface.queues = first, len(self.queues)
@@ -297,6 +325,21 @@ class AfXdp:
         """Readable when a packet waits in a receive ring."""
         return tuple(queue.socket.fileno() for queue in self.queues)
 
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """A descriptor for each queue there is to send by."""
+        return self.poll_fds()
+
+    def abilities(self) -> list[str]:
+        """What the sockets know to do besides, in the operator's words."""
+        found = ["multi-buffer"] if self.options.multi_buffer else []
+        return found + (["tx-checksum"] if self._leaves_checksums() else [])
+
+    def _leaves_checksums(self) -> bool:
+        """Whether Linux, or a NIC that takes packets from our memory, finishes the checksums of what we send."""
+        by_nic = self.features is not None and self.features.tx_checksum
+        return self.queues[0].tx_metadata and (by_nic or not self.way.zero_copy)
+
     def statistics(self) -> Statistics:
         return sum((queue.statistics() for queue in self.queues), Statistics())
 
@@ -327,7 +370,7 @@ class AfXdp:
         self._close_sockets()
         if numbers and self.way.zero_copy:
             self._let_go = _run(self._namespace, lambda: all(self.is_free(number) for number in numbers))
-        self.linux.close()
+        self._close_others()
 
     def is_free(self, number: int) -> bool:
         """Whether Linux has let go of a queue, which it does some time after its socket was closed; waits for it."""
@@ -342,10 +385,14 @@ class AfXdp:
             queue.close()
         return True
 
-    def _close_sockets(self) -> None:
+    def remove_program(self) -> None:
+        """Linux has the interface's packets again."""
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()
+
+    def _close_sockets(self) -> None:
+        self.remove_program()
         for queue in self.queues:
             queue.unmap()
             queue.close()

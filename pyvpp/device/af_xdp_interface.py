@@ -10,7 +10,7 @@ from pyvpp.device.af_xdp import AfXdp
 from pyvpp.device.af_xdp_socket import Options
 from pyvpp.device.interfaces import queue_node, random_mac
 from pyvpp.errors import OperatorError
-from pyvpp.interface import OFFLOAD_CSUM, OFFLOAD_CSUM_ANYWHERE, UPLINK, Interface
+from pyvpp.interface import UPLINK, Interface
 
 if TYPE_CHECKING:
     from pyvpp.engine import Engine
@@ -28,14 +28,14 @@ def add_af_xdp_interface(
     if engine.interfaces.by_name(name):
         raise OperatorError(f"interface {name} exists already")
     try:
-        device = AfXdp(linux_name, engine.buffers.heap, namespace, options)
+        device = AfXdp(linux_name, engine.buffers.heap, namespace, options, all_multicast=uplink)
     except OSError as error:
         raise OperatorError(f"Linux interface {linux_name}: {os.strerror(error.errno or 0)}") from error
     try:
         interface = engine.interfaces.create(
             name, kind=KIND, mac=mac or random_mac(), mtu=mtu or device.mtu(), flags=UPLINK if uplink else 0,
             admin_up=admin_up, output="interface-output", tx="af-xdp-tx", device=device,
-            offload=OFFLOAD_CSUM | OFFLOAD_CSUM_ANYWHERE,
+            offload=device.offload,
         )  # fmt: skip
     except BaseException:
         device.close()

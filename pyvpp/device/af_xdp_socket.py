@@ -21,7 +21,7 @@ RX_SLOTS = 2048
 TX_SLOTS = 1024
 LEAST_SLOTS, MOST_SLOTS = 64, 32768
 
-_AF_XDP = 44
+AF_XDP = 44
 _SOL_XDP = 283
 _MMAP_OFFSETS, _RX_RING, _TX_RING, _UMEM_REG, _FILL_RING, _COMPLETION_RING, _STATISTICS, _OPTIONS, _TX_BUDGET = range(
     1, 10
@@ -30,6 +30,7 @@ _RX_AT, _TX_AT, _FILL_AT, _COMPLETION_AT = 0, 0x80000000, 0x100000000, 0x1800000
 _SHARED_UMEM, _COPY, _ZERO_COPY, _USE_NEED_WAKEUP, _USE_FRAGMENTS = 1, 2, 4, 8, 16
 _UNALIGNED_CHUNKS, _TX_METADATA = 1, 4
 _OPTIONS_ZERO_COPY = 1
+_SOL_PACKET, _VNET_HDR = 263, 15
 _SO_SNDBUFFORCE = 32
 _SEND_BUFFER_BYTES = 32 << 20
 _TX_PACKETS_AT_ONCE = 256
@@ -90,6 +91,19 @@ class RingHeap(Protocol):
     def unmap_ring(self, offset: int, length: int) -> None: ...
 
 
+def open_sender(linux_name: str) -> socket.socket:
+    """A packet socket that sends what is to be segmented, and receives nothing. Raises OSError."""
+    sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    try:
+        sender.setsockopt(_SOL_PACKET, _VNET_HDR, 1)
+        sender.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER_BYTES)
+        sender.bind((linux_name, 0))
+    except OSError:
+        sender.close()
+        raise
+    return sender
+
+
 class Queue:
     """A socket with its four rings, bound to one queue of an interface."""
 
@@ -100,7 +114,7 @@ class Queue:
         self._heap = heap
         self._first = first
         self._mapped: list[tuple[int, int]] = []
-        self.socket = socket.socket(_AF_XDP, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        self.socket = socket.socket(AF_XDP, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         try:
             self.socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER_BYTES)
             self.tx_metadata: bool = first.tx_metadata if first else self._register_umem()
@@ -138,7 +152,7 @@ class Queue:
         else:
             flags, shared = _USE_NEED_WAKEUP | (_ZERO_COPY if zero_copy else _COPY), 0
             flags |= _USE_FRAGMENTS if self.options.multi_buffer else 0
-        address = struct.pack("HHIII", _AF_XDP, flags, ifindex, self.number, shared)
+        address = struct.pack("HHIII", AF_XDP, flags, ifindex, self.number, shared)
         libc = ctypes.CDLL(None, use_errno=True)
         deadline = time.monotonic() + _PATIENCE
         while libc.bind(self.socket.fileno(), address, len(address)) < 0:

@@ -35,7 +35,8 @@ AF_XDP_TX_QUEUE = record_dtype(
         ("tx_next", "<u4"),  # what the transmit ring's producer will be
         ("metadata", "<u4"),  # 1: Linux or the NIC finishes checksums
         ("lock", "<u4"),  # one worker at a time sends by a queue
-        ("pad", "u1", (LINE_PAIR - 84,)),
+        ("send_fd", "<i4"),  # a packet socket, for what is to be segmented
+        ("pad", "u1", (LINE_PAIR - 88,)),
     ]
 )
 AF_XDP_INTERFACE = record_dtype([("first", "<u4"), ("queues", "<u4")])

@@ -5,15 +5,18 @@ Linux reads a packet where it lies: a descriptor names it, and the buffer is hel
 that it has left. One longer than a small slot takes several descriptors. An unfinished checksum is left to Linux or
 the NIC by the metadata in front of the packet where they know that, and is finished here where they do not.
 
-A packet longer than the MTU is lost, and counted, as is one that is to be segmented (an AF_XDP descriptor has no
-place for a segment size), and one that finds the ring full. What the device does not take at once stays in the ring
-and leaves with the next packets, or within a second.
+A packet that is to be segmented has no place in the ring, since a descriptor says nothing of it. It is sent by a system
+call of its own through a packet socket, whose virtio_net_hdr does, after those that came before it.
+
+A packet longer than the MTU is lost, and counted, as is one that finds the ring full, and one that is to be segmented
+and that Linux does not take. What of the ring the device does not take at once stays there and leaves with the next
+packets, or within a second.
 """
 
 from numba import uint64
 
 from pyvpp.buffers import CSUM_PARTIAL, TRACED, slot_start
-from pyvpp.device import af_xdp_tables
+from pyvpp.device import af_xdp_tables, vnet
 from pyvpp.device.af_xdp_offload import (
     ETHERNET_HEADER,
     TAG,
@@ -36,8 +39,9 @@ from pyvpp.device.af_xdp_ring import (
     put_descriptor,
     take_back,
 )
-from pyvpp.device.syscalls import EAGAIN, MSG_DONTWAIT, acquire32, lock, release32, send, unlock
+from pyvpp.device.syscalls import EAGAIN, MSG_DONTWAIT, acquire32, address_of, lock, release32, send, unlock
 from pyvpp.device.trace import format_af_xdp_tx
+from pyvpp.device.vnet import write_vnet
 from pyvpp.jit import inline, jit
 from pyvpp.node import FREE, HELD, NodeCounter, Severity, node
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
@@ -49,7 +53,7 @@ KICKS = 16  # system calls for a frame at most: without XDP_MAX_TX_SKB_BUDGET ea
 class Counter(NodeCounter):
     RING_FULL = 0, "tx ring full"
     BAD_LENGTH = 1, "packet longer than the mtu, or no packet"
-    NOT_SEGMENTED = 2, "gso packet not segmented"
+    SEND_FAILED = 2, "send failed"
     BAD_COMPLETION = 3, "bad completion", Severity.WARNING
 
 
@@ -122,13 +126,23 @@ def put_packet(heap: U8, ring: Record, m: Record, b: int, pieces: int) -> None:
 
 
 @inline
+def send_whole(heap: U8, ring: Record, m: Record) -> int:
+    """Sends a packet that is to be segmented, its virtio_net_hdr written into the headroom; why not, or -1."""
+    if ring.slots == 0:
+        return Counter.RING_FULL.value
+    kick(heap, ring)
+    start = int(m.cur) - vnet.BYTES
+    write_vnet(heap, start, m, 0)
+    sent = send(int(ring.send_fd), address_of(heap, start), int(m.len) + vnet.BYTES, MSG_DONTWAIT)
+    return -1 if sent >= 0 else Counter.SEND_FAILED.value
+
+
+@inline
 def refusal(ring: Record, m: Record, longest: int) -> int:
-    """Why a packet cannot leave, or -1."""
+    """Why a packet cannot leave by the ring, or -1."""
     n = int(m.len)
     if ring.slots == 0:
         return Counter.RING_FULL.value
-    if m.gso_type:
-        return Counter.NOT_SEGMENTED.value
     return Counter.BAD_LENGTH.value if n > longest or n < ETHERNET_HEADER else -1
 
 
@@ -159,8 +173,11 @@ def af_xdp_tx(
     for i, b in enumerate(frame):
         m = meta[b]
         nexts[i] = FREE
-        error = refusal(ring, m, longest)
-        if error < 0:
+        if m.gso_type:
+            error = send_whole(heap, ring, m)
+        else:
+            error = refusal(ring, m, longest)
+        if error < 0 and m.gso_type == 0:
             pieces = pieces_of(int(m.cur), int(m.len), int(ring.boundary))
             if pieces > room_in(heap, ring):
                 kick(heap, ring)

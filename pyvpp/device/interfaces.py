@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from pyvpp.device.af_packet_socket import Options
 from pyvpp.device.af_xdp import AfXdp
 from pyvpp.device.tap import Tap, open_namespace, open_pod_tun
 from pyvpp.errors import OperatorError
-from pyvpp.interface import HOST, P2P, UPLINK, Interface
+from pyvpp.interface import P2P, UPLINK, Interface
 from pyvpp.tables import TableInstance
 from pyvpp.worker import Worker
 
@@ -147,23 +147,6 @@ def add_tap_interface(
         node = queue_node(interface, number)
         engine.add_input("tap-input", node, interface, tap.poll_fds(number), instance=row, placed=placed)
     return interface
-
-
-def add_uplink(engine: "Engine", taken: Any) -> tuple[Interface, Interface]:
-    """Puts a taken uplink behind the graph: `host-<name>` on the NIC and a TAP for the host, partners of each other."""
-    state = taken.state
-    mac = bytes.fromhex(state.mac.replace(":", ""))
-    uplink = add_host_interface(engine, taken.nic_name, namespace=taken.netns, mac=mac, uplink=True, mtu=state.mtu)
-    tap = Tap(state.name, fds=[os.dup(fd) for fd in taken.tap_fds])
-    host = add_tap_interface(
-        engine, tap, name=engine.interfaces.free_name("tap"), mac=mac, mtu=state.mtu, flags=HOST, admin_up=False
-    )
-    engine.interfaces.set_peer(uplink, host)
-    engine.interfaces.set_peer(host, uplink)
-    engine.events.fire("uplink-added", uplink, host, state)
-    engine.interfaces.set_admin(host, True)
-    engine.interfaces.set_admin(uplink, True)
-    return uplink, host
 
 
 def add_pod(

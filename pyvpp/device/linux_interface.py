@@ -13,6 +13,7 @@ _SIOCGIFNAME, _SIOCGIFFLAGS, _SIOCGIFMTU, _SIOCGIFHWADDR, _SIOCGIFINDEX, _SIOCET
     0x8910, 0x8913, 0x8921, 0x8927, 0x8933, 0x8946,
 )  # fmt: skip
 _ETHTOOL_GDRVINFO, _ETHTOOL_GCHANNELS = 0x03, 0x3C
+_SOL_PACKET, _ADD_MEMBERSHIP, _ALL_MULTICAST = 263, 1, 2
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 
 
@@ -21,6 +22,7 @@ class LinuxInterface:
 
     def __init__(self, name: str) -> None:
         """Raises OSError when there is none of the name."""
+        self._member: socket.socket | None = None
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         try:
             request = struct.pack("16s24x", name.encode())
@@ -62,5 +64,13 @@ class LinuxInterface:
             return max(1, int(rx + combined))
         return 1
 
+    def accept_all_multicast(self) -> None:
+        """As long as this is open, the NIC takes every group's packets. Raises OSError."""
+        self._member = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        request = struct.pack("iHH8x", self.ifindex, _ALL_MULTICAST, 0)
+        self._member.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, request)
+
     def close(self) -> None:
         self._socket.close()
+        if self._member:
+            self._member.close()

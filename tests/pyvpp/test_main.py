@@ -19,7 +19,6 @@ from pyvpp.main import LEAST_BUFFERS, MOST_BUFFERS, main
         (("--corelist-workers", "0,0"), "--corelist-workers 0,0: a CPU is named twice"),
         (("--corelist-workers", "0", "--workers", "2"), "--corelist-workers 0: 1 CPUs for 2 workers"),
         (("--hugepages", "-1"), "--hugepages -1: auto, off or a number"),
-        (("--driver", "af-xdp"), "--driver af-xdp: not available"),
         (("--exec", "/nowhere"), "failed to open `/nowhere'"),
         (("--runtime-dir", "/dev/null/x"), "runtime directory /dev/null/x: Not a directory"),
     ],

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.system.conftest import Namespace, Sandbox
+from pyvpp.device.af_xdp_socket import RX_SLOTS
+from tests.system.conftest import Namespace, Pair, Sandbox, wait_for_link_local
 from tests.system.process import Pyvpp, eventually, ping, running
+from tests.system.traffic import transfer
 
-SMALL_BUFFERS = 16384
 Router = tuple[Pyvpp, Namespace, Namespace, Namespace]
 
 
@@ -92,3 +93,107 @@ def test_datagrams_are_forwarded_with_a_right_checksum(router: Router, attach: s
         assert datagrams(left, right, "10.9.2.2", 20, size) == 20
         assert datagrams(right, left, "10.9.1.2", 20, size) == 20
     assert not pyvpp.counter("af-xdp-input", "bad descriptor")
+
+
+def uplink_answers(sandbox: Pair) -> None:
+    eventually(lambda: ping(sandbox.peer, "10.77.0.1"), "the host answers")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_uplink_carries_tcp_and_is_given_back(sandbox: Pair, workers: str) -> None:
+    """The peer keeps its offloads: segments of up to 64 KiB come in many pieces, their checksums unfinished."""
+    before = sandbox.host.snapshot()
+    options = ("--uplink", "eth0", "--driver", "af-xdp", "--workers", workers)
+    with running(sandbox, sandbox.host, *options) as pyvpp:
+        hardware = pyvpp.data("show hardware-interfaces host-eth0")[0]
+        assert (hardware["kind"], hardware["driver"]) == ("af-xdp", "veth")
+        assert hardware["features"][:4] == ["generic", "copy", "need-wakeup", "multi-buffer"]
+        uplink_answers(sandbox)
+        transfer(sandbox.peer, sandbox.host, "10.77.0.1", 8)
+        transfer(sandbox.host, sandbox.peer, "2001:db8:77::2", 4)
+        assert datagrams(sandbox.peer, sandbox.host, "10.77.0.1", 10, 1000) == 10
+        assert datagrams(sandbox.host, sandbox.peer, "10.77.0.2", 10, 1000) == 10
+        received = pyvpp.interface("host-eth0")["counters"]
+        assert received["rx bytes"] / received["rx packets"] > 2000, "what the peer sends is not cut into segments"
+        for counter in ("bad descriptor", "packet larger than a buffer, or no packet", "bad completion"):
+            assert not pyvpp.counter("af-xdp-input", counter) and not pyvpp.counter("host-eth0-tx", counter)
+        (sockets,) = pyvpp.data("show hardware-interfaces host-eth0")[0]["sockets"]
+        assert sockets["rx_invalid_descriptors"] == sockets["tx_invalid_descriptors"] == 0
+        eventually(lambda: small_buffers_used(pyvpp) == RX_SLOTS, "only the receive ring's buffers are not free")
+    wait_for_link_local(sandbox.host)
+    assert sandbox.host.snapshot() == before
+    assert xdp_mode(sandbox.host, "eth0") is None
+
+
+def test_a_kill_leaves_no_program_on_the_nic(sandbox: Pair) -> None:
+    before = sandbox.host.snapshot()
+    pyvpp = Pyvpp(sandbox, sandbox.host, "--uplink", "eth0", "--driver", "af-xdp")
+    pyvpp.wait_until_ready()
+    uplink_answers(sandbox)
+    pyvpp.process.kill()
+    pyvpp.process.wait()
+    eventually(lambda: sandbox.host.snapshot() == before, "the guardian gives the NIC back")
+    assert xdp_mode(sandbox.host, "eth0") is None
+    assert ping(sandbox.peer, "10.77.0.1", 3) == 3
+
+
+def test_auto_is_af_packet_on_veth_and_says_why(sandbox: Pair) -> None:
+    pyvpp = Pyvpp(sandbox, sandbox.host, "--uplink", "eth0", "--driver", "auto")
+    assert pyvpp.process.stdout is not None
+    assert pyvpp.process.stdout.readline() == (
+        "pyvpp: eth0 is driven by af-packet: its driver veth offers no zero-copy AF_XDP\n"
+    )
+    pyvpp.wait_until_ready()
+    assert "  af-packet: its driver veth offers no zero-copy AF_XDP\n" in pyvpp.ctl(
+        "show hardware-interfaces host-eth0"
+    )
+    uplink_answers(sandbox)
+    pyvpp.stop()
+
+
+def test_an_mtu_that_af_xdp_does_not_carry_is_refused_before_anything_moves(sandbox: Pair) -> None:
+    for namespace in (sandbox.host, sandbox.peer):
+        namespace.ip("link", "set", "eth0", "mtu", "40000")
+    before = sandbox.host.snapshot()
+    pyvpp = Pyvpp(sandbox, sandbox.host, "--uplink", "eth0", "--driver", "af-xdp")
+    _, errors = pyvpp.process.communicate(timeout=60)
+    assert pyvpp.process.returncode == 1
+    assert errors == (
+        "pyvpp: Linux interface eth0: its MTU of 40000 is too large for AF_XDP, which carries 34798 at most; "
+        "lower it or use af_packet\n"
+    )
+    assert sandbox.host.snapshot() == before
+
+
+def test_what_cannot_be_opened_is_one_clear_line(router: Router) -> None:
+    pyvpp, node, left, _ = router
+    free = small_buffers_used(pyvpp)
+    node.ip("link", "set", "port1", "mtu", "9000")
+    left.ip("link", "set", "eth0", "mtu", "9000")
+    create_on = "create interface af_xdp host-if"
+    for line, said in {
+        f"{create_on} nope": "Linux interface nope: No such device",
+        f"{create_on} port2 num-rx-queues 5": "Linux interface port2: num-rx-queues 5: it has 1",
+        f"{create_on} port2 rx-queue-size 100": "invalid queue size `100' (expected a power of two)",
+        f"{create_on} port2 rx-queue-size 32768": (
+            "Linux interface port2: rx-queue-size 32768: only 16320 buffers are free; choose less or more --buffers"
+        ),
+        f"{create_on} port2 mode zero-copy": (
+            "Linux interface port2: mode zero-copy: its driver veth offers no zero-copy AF_XDP"
+        ),
+        f"{create_on} port2 mode zero-copy attach native": (
+            "Linux interface port2: AF_XDP is not possible (native, zero-copy: the driver veth does not offer it)"
+        ),
+        f"{create_on} port1 no-multi-buffer": (
+            "Linux interface port1: its MTU of 9000 is too large for AF_XDP, which carries 2030 at most; "
+            "lower it or use af_packet"
+        ),
+    }.items():
+        assert pyvpp.refusal(line).endswith(said), line
+        assert xdp_mode(node, "port1") is xdp_mode(node, "port2") is None
+        assert small_buffers_used(pyvpp) == free
+    name = pyvpp.ctl(f"{create_on} port2").strip()
+    assert "another XDP program or AF_XDP socket is on it" in pyvpp.refusal(f"{create_on} port2")
+    assert pyvpp.refusal("delete interface af_xdp local0").endswith("local0 is no af_xdp interface (it is local)")
+    pyvpp.ctl(f"delete interface af_xdp {name}")
+    assert small_buffers_used(pyvpp) == free

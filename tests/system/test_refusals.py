@@ -58,7 +58,6 @@ OPTIONS = {
     ("--buffers", "99999999999"): "--buffers 99999999999: from 1024 to 2097152",
     ("--workers", "2"): "--workers 2: one worker is what this version runs",
     ("--hugepages", "some"): "--hugepages some: auto, off or a number",
-    ("--driver", "af-xdp"): "--driver af-xdp: not available in this version; use auto or af-packet",
     ("--driver", "e1000"): "argument --driver: invalid choice: 'e1000' (choose from",
     ("--buffers", "many"): "argument --buffers: invalid int value: 'many' (see pyvpp --help)",
     ("--frobnicate",): "unrecognized arguments: --frobnicate (see pyvpp --help)",

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An uplink behind the graph: which driver its NIC gets, and the pair of interfaces that stands for it.
+
+AF_PACKET is the choice unless the NIC can write into our buffers itself. It carries segmentation and checksums both
+ways, which AF_XDP cannot: on veth a TCP stream through AF_PACKET is faster, and small packets are as fast.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pyvpp.buffers import HUGEPAGES
+from pyvpp.device.af_xdp import AfXdp, check_mtu
+from pyvpp.device.af_xdp_interface import add_af_xdp_interface
+from pyvpp.device.af_xdp_socket import AF_XDP, RX_SLOTS, Options
+from pyvpp.device.interfaces import add_host_interface, add_tap_interface
+from pyvpp.device.linux_interface import LinuxInterface
+from pyvpp.device.tap import Tap
+from pyvpp.errors import OperatorError
+from pyvpp.interface import HOST, Interface
+from pyvpp.linux import xdp_features
+
+if TYPE_CHECKING:
+    from pyvpp.engine import Engine
+
+log = logging.getLogger(__name__)
+
+AUTO, AF_PACKET_DRIVER, AF_XDP_DRIVER = "auto", "af-packet", "af-xdp"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A driver and, where it is not what the operator named, why it is this one. `sure`: there is no other."""
+
+    driver: str
+    reason: str = ""
+    sure: bool = True
+
+
+def choose_driver(name: str, wanted: str, pages: str) -> Choice:
+    """The driver for a NIC that is still Linux', whose packets will be in a heap made of `pages`.
+
+    To be called in a thread without an event loop. Raises OperatorError when the one that is wanted cannot be.
+    """
+    if wanted == AF_PACKET_DRIVER:
+        return Choice(AF_PACKET_DRIVER)
+    linux = LinuxInterface(name)
+    try:
+        if wanted == AF_XDP_DRIVER:
+            check_sockets(name)
+            check_mtu(name, linux.mtu(), Options())
+            return Choice(AF_XDP_DRIVER)
+        features = xdp_features.read(linux.ifindex)
+        if features is None or not (features.native and features.zero_copy):
+            return Choice(AF_PACKET_DRIVER, f"its driver {linux.driver()} offers no zero-copy AF_XDP")
+        if pages != HUGEPAGES:
+            return Choice(AF_PACKET_DRIVER, "zero-copy AF_XDP needs hugepages, and there are none")
+        try:
+            check_sockets(name)
+            check_mtu(name, linux.mtu(), Options())
+        except OperatorError as error:
+            return Choice(AF_PACKET_DRIVER, str(error))
+        return Choice(AF_XDP_DRIVER, f"its driver ({linux.driver()}) offers zero-copy", sure=False)
+    finally:
+        linux.close()
+
+
+def check_sockets(name: str) -> None:
+    """Raises OperatorError when this kernel has no AF_XDP."""
+    try:
+        socket.socket(AF_XDP, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0).close()
+    except OSError as error:
+        raise OperatorError(f"Linux interface {name}: no AF_XDP socket: {error.strerror}") from error
+
+
+def add_uplink(engine: Engine, taken: Any, choice: Choice = Choice(AF_PACKET_DRIVER)) -> tuple[Interface, Interface]:
+    """Puts a taken uplink behind the graph: `host-<name>` on the NIC and a TAP for the host, partners of each other."""
+    state = taken.state
+    mac = bytes.fromhex(state.mac.replace(":", ""))
+    uplink = add_nic(engine, taken, mac, choice)
+    tap = Tap(state.name, fds=[os.dup(fd) for fd in taken.tap_fds])
+    host = add_tap_interface(
+        engine, tap, name=engine.interfaces.free_name("tap"), mac=mac, mtu=state.mtu, flags=HOST, admin_up=False
+    )
+    engine.interfaces.set_peer(uplink, host)
+    engine.interfaces.set_peer(host, uplink)
+    engine.events.fire("uplink-added", uplink, host, state)
+    engine.interfaces.set_admin(host, True)
+    engine.interfaces.set_admin(uplink, True)
+    return uplink, host
+
+
+def add_nic(engine: Engine, taken: Any, mac: bytes, choice: Choice) -> Interface:
+    """The interface on the NIC, by the driver chosen or, when nobody insists on that, by AF_PACKET."""
+    name, options = taken.nic_name, Options(rx_queues=0, rx_slots=_rx_slots(engine))
+    reason = choice.reason
+    if choice.driver == AF_XDP_DRIVER:
+        try:
+            interface = add_af_xdp_interface(
+                engine, name, name=f"host-{name}", namespace=taken.netns, options=options, mac=mac, uplink=True,
+                mtu=taken.state.mtu,
+            )  # fmt: skip
+        except OperatorError as error:
+            if choice.sure:
+                raise
+            reason = str(error)
+            log.warning("%s: af_packet is used: %s", name, reason)
+        else:
+            interface.driver_reason = reason
+            return interface
+    interface = add_host_interface(
+        engine, name, namespace=taken.netns, mac=mac, uplink=True, mtu=taken.state.mtu
+    )  # fmt: skip
+    interface.driver_reason = reason
+    return interface
+
+
+def _rx_slots(engine: Engine) -> int:
+    """Buffers lent to each queue: as many as usual, or fewer where that were more than an eighth of all."""
+    slots = RX_SLOTS
+    while slots > 64 and slots * 8 > engine.buffers.small:
+        slots //= 2
+    return slots
+
+
+def let_go(engine: Engine) -> None:
+    """Takes XDP programs off the NICs, before those go back to Linux."""
+    for interface in engine.interfaces:
+        if isinstance(interface.device, AfXdp):
+            interface.device.remove_program()

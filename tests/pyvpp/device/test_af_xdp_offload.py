@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unfinished checksums found in the packet, judged by scapy and by the definition (RFC 1071, RFC 793, RFC 8200)."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Dot1Q, Ether
+from scapy.layers.vxlan import VXLAN
+from scapy.packet import Raw
+
+from pyvpp.buffers import BUFFER, CSUM_PARTIAL
+from pyvpp.device import af_xdp_offload as offload
+
+START = 256
+MTU = 1500
+HEADER = {6: 20, 17: 8}
+FIELD = {6: 16, 17: 6}
+
+
+def ones_sum(data: bytes) -> int:
+    """Ones' complement sum of big-endian words."""
+    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+def pseudo_header(ip: bytes, protocol: int, n: int) -> bytes:
+    if ip[0] >> 4 == 4:
+        return ip[12:20] + struct.pack("!HH", protocol, n)
+    return ip[8:40] + struct.pack("!II", n, protocol)
+
+
+class Packet:
+    """A packet in a heap of its own, its innermost TCP or UDP at `l4` behind the IP header at `ip`."""
+
+    def __init__(self, frame: bytes, ip: int, l4: int, protocol: int) -> None:
+        self.ip, self.l4, self.protocol, self.field = ip, l4, protocol, l4 + FIELD[protocol]
+        self.heap = np.zeros(START + len(frame) + 4096, np.uint8)
+        self.n = len(frame)
+        self.write(frame)
+        self.meta: Any = np.zeros(1, BUFFER)
+        self.m = self.meta[0]
+        self.m.cur, self.m.len = START, len(frame)
+
+    @property
+    def frame(self) -> bytes:
+        return self.heap[START : START + self.n].tobytes()
+
+    def write(self, frame: bytes) -> None:
+        self.heap[START : START + self.n] = np.frombuffer(frame, np.uint8)
+
+    @property
+    def bare(self) -> int:
+        """The pseudo header's sum."""
+        return ones_sum(pseudo_header(self.frame[self.ip :], self.protocol, self.n - self.l4))
+
+    @property
+    def right(self) -> int:
+        """What the checksum should be."""
+        frame = self.frame
+        data = frame[self.l4 : self.field] + b"\0\0" + frame[self.field + 2 :]
+        pseudo = pseudo_header(frame[self.ip :], self.protocol, self.n - self.l4)
+        return ones_sum(pseudo + data) ^ 0xFFFF or 0xFFFF
+
+    def put(self, checksum: int) -> None:
+        frame = self.frame
+        self.write(frame[: self.field] + struct.pack("!H", checksum) + frame[self.field + 2 :])
+
+    @property
+    def checksum(self) -> int:
+        return int.from_bytes(self.frame[self.field : self.field + 2], "big")
+
+    def find(self, mtu: int = MTU) -> bool:
+        offload.find_unfinished(self.heap, self.m, mtu)
+        return bool(int(self.m["flags"]) & CSUM_PARTIAL)
+
+
+INNER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+IP4 = IP(src="10.1.2.3", dst="10.4.5.6")
+IP6 = IPv6(src="2001:db8::1", dst="2001:db8::2")
+OUTER4 = IP(src="192.0.2.1", dst="192.0.2.2")
+WAYS: dict[str, tuple[Any, Any]] = {
+    "ip4": (INNER, IP4),
+    "ip6": (INNER, IP6),
+    "options": (INNER, IP(src="10.1.2.3", dst="10.4.5.6", options=[b"\x94\x04\0\0"])),
+    "tag": (INNER / Dot1Q(vlan=5), IP4),
+    "two tags": (INNER / Dot1Q(vlan=5) / Dot1Q(vlan=6), IP6),
+    "ipip": (INNER / OUTER4, IP4),
+    "6in4": (INNER / OUTER4, IP6),
+    "vxlan": (INNER / OUTER4 / UDP(sport=5555, dport=4789, chksum=0) / VXLAN(vni=7) / INNER, IP4),
+    "vxlan6": (INNER / OUTER4 / UDP(sport=5555, dport=4789, chksum=0) / VXLAN(vni=7) / INNER, IP6),
+}
+
+
+def packet(way: str, protocol: int, payload: bytes) -> Packet:
+    below, ip = WAYS[way]
+    top = TCP(sport=1000, dport=2000, seq=77) if protocol == 6 else UDP(sport=1000, dport=2000)
+    frame = bytes(below / ip / top / Raw(payload))
+    l4 = len(frame) - len(payload) - HEADER[protocol]
+    return Packet(frame, l4 - len(bytes(ip)), l4, protocol)
+
+
+@pytest.mark.parametrize("protocol", [6, 17])
+@pytest.mark.parametrize("way", WAYS)
+@given(payload=st.binary(min_size=1, max_size=64))
+def test_a_bare_checksum_is_found_and_finished(way: str, protocol: int, payload: bytes) -> None:
+    each = packet(way, protocol, payload)
+    assert each.checksum == each.right, "scapy says so too"
+    if each.right != each.bare:
+        assert not each.find(), "it is complete"
+    each.put(each.bare)
+    assert each.find()
+    assert (int(each.m["csum_start"]), int(each.m["csum_offset"])) == (START + each.l4, FIELD[protocol])
+    assert int(each.m["gso_type"]) == 0
+    offload.finish_checksum(each.heap, each.m)
+    assert each.checksum == each.right
+    assert not int(each.m["flags"]) & CSUM_PARTIAL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["ip4", "vxlan6"])
+def test_of_all_65536_values_two_spellings_at_most_are_bare(way: str) -> None:
+    """The sum itself; and whatever is taken for bare, finished, is a right checksum."""
+    each = packet(way, 6, b"some payload")
+    found = []
+    for value in range(65536):
+        each.put(value)
+        each.m["flags"] = 0
+        if each.find():
+            found.append(value)
+    assert found == [each.bare]
+
+
+@given(st.integers(0, 65535))
+def test_a_complete_packet_taken_for_an_unfinished_one_stays_right(word: int) -> None:
+    """One in 65536: the payload is chosen so that the right checksum is the pseudo header's sum."""
+    each = packet("ip4", 17, struct.pack("!HH", word, 0))
+    each.put(each.bare)
+    rest = ones_sum(each.frame[each.l4 :])
+    each.write(each.frame[:-2] + struct.pack("!H", (0xFFFF - rest + 0xFFFF - each.bare) % 0xFFFF))
+    assert each.right == each.bare == each.checksum
+    assert each.find()
+    offload.finish_checksum(each.heap, each.m)
+    assert each.checksum == each.right
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("mtu", [1500, 9000])
+def test_tcp_longer_than_the_mtu_is_to_be_segmented_as_its_sender_would(way: str, mtu: int) -> None:
+    each = packet(way, 6, bytes(20000))
+    each.put(each.bare)
+    assert each.find(mtu)
+    assert int(each.m["gso_type"]) == (1 if each.frame[each.ip] >> 4 == 4 else 4)
+    assert int(each.m["gso_size"]) == mtu + 14 - each.l4 - 20, "headers and payload fill the outer packet's MTU"
+
+
+def test_udp_has_no_segment_size() -> None:
+    each = packet("ip4", 17, bytes(20000))
+    each.put(each.bare)
+    assert each.find()
+    assert (int(each.m["gso_type"]), int(each.m["gso_size"])) == (0, 0)
+
+
+@pytest.mark.parametrize("fragment", [{"flags": "MF"}, {"frag": 100}])
+def test_fragments_are_left_alone(fragment: dict[str, Any]) -> None:
+    frame = bytes(INNER / IP(src="10.1.2.3", dst="10.4.5.6", **fragment) / TCP() / Raw(b"abc"))
+    each = Packet(frame, 14, 34, 6)
+    each.put(each.bare)
+    assert not each.find()
+
+
+@given(st.binary(min_size=14, max_size=200), st.sampled_from([b"\x08\0", b"\x86\xdd", b"\x81\0", b"\x88\xa8"]))
+def test_noise_is_read_within_reason(noise: bytes, ethertype: bytes) -> None:
+    """Whatever it finds, the field lies in the packet; with NUMBA_BOUNDSCHECK=1 it is read within the heap, too."""
+    each = Packet(noise[:12] + ethertype + noise[14:], 14, 14, 17)
+    if each.find():
+        field = int(each.m["csum_start"]) + int(each.m["csum_offset"])
+        assert int(each.m["csum_start"]) >= START and field + 2 <= START + each.n
+
+
+@given(st.binary(max_size=100), st.integers(0, 3))
+def test_the_sum_of_bytes(data: bytes, shift: int) -> None:
+    heap = np.zeros(256, np.uint8)
+    heap[shift : shift + len(data)] = np.frombuffer(data, np.uint8)
+    total = offload.fold(offload.sum_words(heap, shift, len(data)))
+    assert int.from_bytes(total.to_bytes(2, "little"), "big") % 0xFFFF == ones_sum(data) % 0xFFFF
+
+
+def test_metadata_of_a_packet_to_be_sent_is_struct_xsk_tx_metadata() -> None:
+    each = packet("ip4", 6, b"x")
+    each.heap[START - offload.TX_METADATA_BYTES : START] = 0xA5
+    each.m["csum_start"], each.m["csum_offset"] = START + each.l4, 16
+    offload.put_tx_metadata(each.heap, each.m)
+    flags, start, offset = struct.unpack_from("<QHH", each.heap.tobytes(), START - 24)
+    assert (flags, start, offset) == (2, each.l4, 16)
+    assert not each.heap[START - 12 : START].any()
