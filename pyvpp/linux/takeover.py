@@ -23,7 +23,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux import apply, capture, ethtool, ingress, multicast, netns
+from pyvpp.linux import apply, capture, ethtool, multicast, netns
 from pyvpp.linux.capture import UplinkState
 from pyvpp.linux.ethtool import Offload
 from pyvpp.linux.journal import VERSION, Entry, Journal, Record, boot_id, holds_lock, lock_runtime_dir
@@ -146,8 +146,6 @@ def _bring_nic_up(name: str, state: UplinkState, gro: bool) -> int:
     if state.gro is not None and state.gro != gro:
         with contextlib.suppress(OSError):  # it is an improvement, no necessity
             ethtool.switch(name, Offload.GRO, gro)
-    with contextlib.suppress(OSError):  # without nftables Linux looks at everything itself, in vain
-        ingress.drop_all(name)
     return ifindex
 
 
