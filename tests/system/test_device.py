@@ -991,6 +991,25 @@ def test_a_tap_that_is_down(namespaces: Namespaces) -> None:
     device.close()
 
 
+def test_a_tap_that_takes_no_more_blocks_nobody(pair: Namespaces) -> None:
+    """Linux bridges what is written on to a device of 64 kbit/s: what its buffer does not hold is lost, and counted."""
+    rig, device = Rig(small=256), Tap("tap0", namespace=pair.far)
+    device.configure(up=True)
+    rig.attach(device)
+    fcntl.ioctl(device.fd, 0x400454D4, struct.pack("i", 20_000))  # TUNSETSNDBUF; as much as there is unless told
+    pair.sh("FAR link add br0 type bridge && FAR link set br0 up")
+    pair.sh("FAR link set tap0 master br0 && FAR link set veth1 master br0")
+    pair.sh(f"tc -n {pair.names[1]} qdisc add dev veth1 root tbf rate 64kbit burst 3000 limit 4000000")
+    frames = [bytes.fromhex("020000000009020000000007") + b"\x88\xb5" + bytes([k]) * 986 for k in range(200)]
+    for _ in range(3):
+        before = int(rig.counters[tap_tx.Counter.QUEUE_FULL])
+        rig.transmit(*frames)
+    assert rig.counters[tap_tx.Counter.QUEUE_FULL] - before > 100
+    assert rig.drops[SW_IF_INDEX] == rig.counters[tap_tx.Counter.QUEUE_FULL] < 3 * len(frames)
+    rig.done()
+    device.close()
+
+
 def test_a_tun_answers_on_the_queue_that_wrote(namespaces: Namespaces) -> None:
     """Both directions of a flow meet on one worker, whichever it is: Linux remembers who wrote (tun_flow_update)."""
     device = Tap("tun0", layer3=True, namespace=namespaces.far, queues=2)
