@@ -361,7 +361,7 @@ def run_worker(
 
     A worker with an input that is `polled` never sleeps. Otherwise it sleeps in epoll when nothing is left to do, but
     not for control[SPIN_NS] after packets of an `adaptive` input: the answer to a packet is often there in less time
-    than waking up takes. Waiting longer than SPIN_WORTH, or in vain, is paid for from an account into which flows one
+    than waking up takes. Waiting in vain, or longer than SPIN_WORTH, is paid for from an account into which flows one
     64th of the time. So a flood or a quick exchange never meets a sleeping worker, and packets that come one by one,
     far apart or not, cost no more waiting than that; on an empty account they wake the worker, as with interrupts.
 
@@ -509,7 +509,7 @@ def run_worker(
         if fresh:
             if idle_since:
                 waited = min(now, awake_until) - idle_since
-                credit -= max(0, waited - SPIN_WORTH)
+                credit -= waited if now >= awake_until else max(0, waited - SPIN_WORTH)
                 control[SPUN] += waited
             idle_since = 0
         elif idle_since == 0:

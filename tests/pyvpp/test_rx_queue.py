@@ -28,6 +28,7 @@ class Plugs:
     """A device with several queues, each a socket pair."""
 
     layer3 = True
+    offload = Plug.offload
 
     def __init__(self, queues: int) -> None:
         self.plugs = [Plug(layer3=True) for _ in range(queues)]
@@ -213,7 +214,7 @@ def test_waiting_in_vain_is_paid_for(stand: Stand) -> None:
         device.send()
         stand.until(lambda k=k, sleeps=sleeps: stand.read(interface)[0] > k and stand.count(d.SLEEPS) > sleeps)  # type: ignore[misc]
     took = time.monotonic_ns() - began
-    assert stand.count(d.SPUN) <= d.SPIN_SAVED + wait + took // 64 + packets * d.SPIN_WORTH < packets * wait // 4
+    assert stand.count(d.SPUN) <= d.SPIN_SAVED + wait + took // 64 < packets * wait // 4
 
 
 def test_an_idle_worker_sleeps(stand: Stand) -> None:
