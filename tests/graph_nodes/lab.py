@@ -60,6 +60,7 @@ EMITTED = {
     "gso-ip4": ("segments sent",),
     "gso-l2-ip4": ("segments sent",),
     "gso": ("segments sent",),
+    "gso-udp4-input": ("segments sent",),
     "ip4-arp": ("ARP requests sent",),
     "ip4-glean": ("ARP requests sent",),
     "uplink-input": ("ARP packets copied",),
@@ -77,6 +78,7 @@ REPLACED = {
     "gso-l2-ip4": ("packets segmented",),
     "gro": ("packets coalesced",),
     "gso": ("packets segmented",),
+    "gso-udp4-input": ("packets segmented",),
 }
 """Counters of packets that ended in a node since others took their place."""
 

@@ -151,6 +151,19 @@ def payload_of(heap: U8, m: Record, ip: int) -> int:
     return l4 + l4_bytes
 
 
+@inline
+def put_segment(
+    heap: U8, new: int, start: int, ip: int, l4: int, payload: int, at: int, n: int, number: int, last: bool, udp: bool
+) -> None:
+    """Writes at `new` the segment of n bytes of payload at `at`, of a packet with these headers."""
+    headers = payload - start
+    copy(heap, new, start, headers)
+    copy(heap, new + headers, at, n)
+    fix_ip(heap, new + ip - start, payload - ip + n, number)
+    protocol = UDP if udp else TCP
+    fix_l4(heap, new + ip - start, new + l4 - start, payload - l4 + n, protocol, at - payload, last)
+
+
 @jit
 def segment(heap: U8, meta: Records, b: int, ip: int, pool: U32, emit: U32, to: int) -> tuple[int, int]:
     """Sends the segments of packet b, whose IP header is at ip, to the next `to`: how many went, and DONE or why not
@@ -164,7 +177,7 @@ def segment(heap: U8, meta: Records, b: int, ip: int, pool: U32, emit: U32, to: 
     size = int64(m.gso_size)
     headers = payload - start
     l4 = l4_of(heap, m, ip)
-    protocol = UDP if int64(m.gso_type) & ~ECN == UDP_L4 else TCP
+    udp = int64(m.gso_type) & ~ECN == UDP_L4
     sent = 0
     at = payload
     while at < end or sent == 0:
@@ -173,10 +186,7 @@ def segment(heap: U8, meta: Records, b: int, ip: int, pool: U32, emit: U32, to: 
         if piece == NO_BUFFER:
             return sent, NO_ROOM
         new = slot_start(piece) + HEADROOM
-        copy(heap, new, start, headers)
-        copy(heap, new + headers, at, n)
-        fix_ip(heap, new + ip - start, payload - ip + n, sent)
-        fix_l4(heap, new + ip - start, new + l4 - start, payload - l4 + n, protocol, at - payload, at + n >= end)
+        put_segment(heap, new, start, ip, l4, payload, at, n, sent, at + n >= end, udp)
         move_metadata(m, meta[piece], new, headers + n)
         if not emit_to(emit, piece, to):
             give_back(pool, piece)

@@ -7,23 +7,30 @@ recommends (49152 to 65535), so that the underlay spreads flows but keeps each i
 outer TTL 254 before the first hop. DF is not set. Where the outer packet goes follows the route to the tunnel's other
 end; until there is one it is dropped.
 
-Large packets whose segmentation was left to a device go to gso-ip4 or gso-l2-ip4 first. Dropped and counted: what has
-no tunnel, is too long, or has been encapsulated so often that its buffer has no room in front.
+Large packets whose segmentation was left to a device go to gso-ip4 or gso-l2-ip4 first, and so does what comes behind
+them in a frame. They come back as trains, all segments in one buffer, which leave as one UDP packet for a device to
+segment: the same packets on the wire, but with a UDP checksum.
+
+Dropped and counted: what has no tunnel, is too long, or has been encapsulated so often that its buffer has no room in
+front.
 """
 
 from enum import IntEnum
 
 from numba import uint64
 
-from pyvpp.buffers import FLOW_HASH, L2_VALID, LOCALLY_ORIGINATED, slot_start
+from pyvpp.buffers import CSUM_PARTIAL, FLOW_HASH, L2_VALID, LOCALLY_ORIGINATED, slot_start
 from pyvpp.jit import inline, jit, outline, rare_case
 from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
-from pyvpp.wire import be16, be32, le16, put_be64, u8
+from pyvpp.wire import be16, be32, le16, le64, put_be64, put_le16, put_le64, u8
 from pyvpp_nodes.ethernet.header import ETHERNET_IP4, HEADER_BYTES, TYPE
 from pyvpp_nodes.ethernet.input import IP4_AS_LOADED
 from pyvpp_nodes.fib.tables import FLOW_HASH_DEFAULT
+from pyvpp_nodes.gso.checksum import pseudo_header_sum
+from pyvpp_nodes.gso.segment import UDP_CHECKSUM
+from pyvpp_nodes.gso.train import is_train
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.flow_hash import ip4_flow_hash, ip4_flow_hash_of_ports, mix
 from pyvpp_nodes.ip4.forward import LINK_LAYER_ROOM
@@ -34,12 +41,13 @@ from pyvpp_nodes.ip4.header import (
     TCP,
     TOTAL_LENGTH,
     UDP,
+    fold,
     header_template,
     is_fragment,
     put_header,
     put_header_like,
 )
-from pyvpp_nodes.vxlan.header import FLAGS_VALID_VNI, OUTER_BYTES, UDP_BYTES
+from pyvpp_nodes.vxlan.header import FLAGS_VALID_VNI, OUTER_BYTES, UDP_BYTES, VXLAN_BYTES
 from pyvpp_nodes.vxlan.tables import IN_USE, L3
 
 TTL = 254
@@ -130,6 +138,20 @@ def fits(m: Record, b: int) -> bool:
 
 
 @outline
+def couple(heap: U8, m: Record, inner: int, n: int) -> None:
+    """Puts the VXLAN header before each further segment of a train; outer UDP checksums are left to the device."""
+    rare_case()
+    outer = int64(m.l3)
+    for at in range(inner + int64(m.gso_size), inner + n, int64(m.gso_size)):
+        put_le64(heap, at - VXLAN_BYTES, le64(heap, inner - VXLAN_BYTES))
+    udp = outer + IP4_BYTES
+    put_le16(heap, udp + UDP_CHECKSUM, fold(pseudo_header_sum(heap, outer, OUTER_BYTES - IP4_BYTES + n, UDP)))
+    m.flags = m.flags | CSUM_PARTIAL
+    m.csum_start = udp
+    m.csum_offset = UDP_CHECKSUM
+
+
+@outline
 def encapsulate(
     heap: U8,
     m: Record,
@@ -139,22 +161,26 @@ def encapsulate(
     vxlan_tunnels: Records,
     load_balances: Records,
     lb_buckets: Records,
+    behind: bool,
 ) -> int:
-    """The next of any packet."""
+    """The next of any packet, be it `behind` a large one."""
     rare_case()
     if m.tx >= len(vxlan_tunnels) or vxlan_tunnels[m.tx].flags & IN_USE == 0:
         return set_error(m, counters, error_base, Counter.NO_TUNNEL, int64(Next.DROP))
     tunnel = vxlan_tunnels[m.tx]
     l3 = tunnel.flags & L3 != 0
-    if m.gso_type:
+    train = is_train(m)
+    if behind or (m.gso_type and not train):
         return int64(Next.GSO_IP4) if l3 else int64(Next.GSO_L2_IP4)
     if not fits(m, b):
         return set_error(m, counters, error_base, Counter.TOO_LONG, int64(Next.DROP))
     counters[Counter.ENCAPSULATED] += uint64(1)
     inner = int64(m.cur)
-    n = inner_bytes(heap, m, inner, l3)
+    n = inner_bytes(heap, m, inner, l3 and not train)
     flow = inner_hash(heap, inner, n, l3)
     put_outer(heap, m, inner, n, tunnel, flow)
+    if train:
+        couple(heap, m, inner, n)
     balance = load_balances[tunnel.load_balance]
     buckets = int64(balance.n_buckets)
     if buckets > 1:
@@ -199,6 +225,7 @@ def encapsulate_all(
     template = header_template(TTL, UDP, int64(tunnel.source), int64(tunnel.destination))
     addresses = int64(tunnel.source) << 32 | int64(tunnel.destination)
     encapsulated = int64(0)
+    behind = False  # a large packet, whose segments will come; nothing overtakes them
     for i, b in enumerate(frame):
         m = meta[b]
         if m.tx == expected and m.gso_type == 0 and fits(m, b):
@@ -213,8 +240,11 @@ def encapsulate_all(
             encapsulated += 1
         else:
             nexts[i] = encapsulate(
-                heap, m, int64(b), counters, error_base, vxlan_tunnels, load_balances, lb_buckets
+                heap, m, int64(b), counters, error_base, vxlan_tunnels, load_balances, lb_buckets, behind
             )  # fmt: skip
+            if nexts[i] == Next.GSO_IP4 or nexts[i] == Next.GSO_L2_IP4:
+                behind = True
+                expected = -1
     counters[Counter.ENCAPSULATED] += uint64(encapsulated)
 
 

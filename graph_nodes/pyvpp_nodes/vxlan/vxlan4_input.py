@@ -7,8 +7,10 @@ interface had received it: to ethernet-input, or for an `l3` tunnel, whose packe
 where the tunnel's decap-next says. A partial checksum or segmentation left to do on the inner packet stays as it is.
 
 Dropped and counted: flags other than 0x08, no such tunnel (a reserved byte behind the VNI that is not zero counts as
-another VNI), packets shorter than they say or without an inner header, several outer packets in one that a sender on
-this machine left to a device to segment, and tunnels that are down.
+another VNI), packets shorter than they say or without an inner header, and tunnels that are down.
+
+Several outer packets in one, which their sender left to a device to segment, go to gso-udp4-input first, and what comes
+behind them in a frame as well.
 """
 
 from enum import IntEnum
@@ -32,6 +34,7 @@ from pyvpp_nodes.vxlan.header import FLAGS_VALID_VNI, UDP_BYTES, VXLAN_BYTES
 
 class Next(IntEnum):
     DROP = 0
+    GSO = 1
 
 
 class Counter(NodeCounter):
@@ -40,7 +43,6 @@ class Counter(NodeCounter):
     BAD_FLAGS = 2, "packets with bad flags field in vxlan header"
     TRUNCATED = 3, "truncated packet"
     DOWN = 4, "tunnel interface is down"
-    SEVERAL = 5, "several outer packets in one, yet to be segmented"
 
 
 FLAGS_AND_VNI = uint64(0xFFFFFFFF_000000FF)
@@ -73,8 +75,6 @@ def tunnel_of(heap: U8, m: Record, vxlan_keys: U32, interfaces: Records) -> int:
     inner = udp + UDP_BYTES + VXLAN_BYTES
     if not is_within(m, inner, payload_bytes(heap, udp)):
         return ~int64(Counter.TRUNCATED)
-    if m.gso_type and int64(m.csum_start) < inner:
-        return ~int64(Counter.SEVERAL)
     if u8(heap, udp + UDP_BYTES) != FLAGS_VALID_VNI:
         return ~int64(Counter.BAD_FLAGS)
     source, destination = be32(heap, outer + SOURCE), be32(heap, outer + DESTINATION)
@@ -106,9 +106,12 @@ def receive(
     vxlan_tunnels: Records,
     interfaces: Records,
     interface_rx: Records,
+    behind: bool,
 ) -> int:
-    """The next of any packet."""
+    """The next of any packet, be it `behind` several in one."""
     rare_case()
+    if behind or (m.gso_type and int64(m.csum_start) < int64(m.l4) + UDP_BYTES + VXLAN_BYTES):
+        return int64(Next.GSO)
     tunnel = tunnel_of(heap, m, vxlan_keys, interfaces)
     if tunnel < 0:
         return set_error(m, counters, error_base, ~tunnel, int64(Next.DROP))
@@ -127,7 +130,12 @@ def format_trace(record: TraceRecord) -> list[str]:
     return [f"VXLAN decap from {record.rx_name} vni {vni} next {record.next} error {record.error}"]
 
 
-@node(name="vxlan4-input", next={Next.DROP: "error-drop"}, counters=Counter, trace=format_trace)
+@node(
+    name="vxlan4-input",
+    next={Next.DROP: "error-drop", Next.GSO: "gso-udp4-input"},
+    counters=Counter,
+    trace=format_trace,
+)
 @jit
 def vxlan4_input(
     heap: U8,
@@ -145,6 +153,7 @@ def vxlan4_input(
     addresses, header, port = key_of(heap, meta[frame[0]])
     decap_next = vxlan_tunnels[uint64(max(expected, 0))].decap_next
     packets, size = int64(0), int64(0)
+    behind = False  # several outer packets in one, which will come back one by one; nothing overtakes them
     for i, b in enumerate(frame):
         m = meta[b]
         udp = int64(m.l4)
@@ -164,8 +173,11 @@ def vxlan4_input(
             nexts[i] = decap_next
         else:
             nexts[i] = receive(
-                heap, m, counters, error_base, vxlan_keys, vxlan_tunnels, interfaces, interface_rx
+                heap, m, counters, error_base, vxlan_keys, vxlan_tunnels, interfaces, interface_rx, behind
             )  # fmt: skip
+            if nexts[i] == Next.GSO:
+                behind = True
+                port = -1  # which no packet has
     if packets:
         count_on(interface_rx, expected, packets, size)
         counters[Counter.DECAPSULATED] += uint64(packets)

@@ -184,7 +184,10 @@ def test_vxlan(path, l3):
         / TCP(sport=9, dport=80, flags="PA", seq=1)
         / Raw(bytes(range(250)) * 100)
     )
+    path.engine.features.enable("interface-output", "gso", path.eth0.sw_if_index)
     out = path.send_large(bytes(large), 20, 1400)
+    path.engine.features.enable("interface-output", "gso", path.eth0.sw_if_index, on=False)
+    assert path.counted("gso") == {"packets segmented": 1 + l3, "segments sent": (1 + l3) * len(out)}
     inners = [bytes(outer_of([each])[VXLAN].payload)[len(link) :] for each in out]
     assert len(out) == -(-25000 // 1400)
     assert b"".join(inner[40:] for inner in inners) == bytes(large[TCP].payload)

@@ -15,7 +15,7 @@ from pyvpp.buffers import CSUM_PARTIAL, FLOW_HASH, L2_VALID, LOCALLY_ORIGINATED
 from pyvpp.node import TO_NODE
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.vxlan import vxlan4_encap as encap
-from tests.graph_nodes.forwarding import frames, ip4, udp, with_checksum
+from tests.graph_nodes.forwarding import frames, internet_checksum, ip4, udp, with_checksum
 from tests.graph_nodes.vxlan.tunnels import BARE, DOWN, ETHERNET, LOCAL, NONE, REMOTE, TABLES, TUNNELS
 
 
@@ -111,6 +111,38 @@ def test_large_packets_are_segmented_first():
     assert result.nexts == [encap.Next.GSO_L2_IP4, encap.Next.GSO_IP4]
     assert result.packets == [bytes(2000)] * 2
     assert not any(result.counters)
+
+
+def test_nothing_overtakes_a_large_packet():
+    packets = [Packet(bytes(60), tx=BARE), Packet(bytes(2000), tx=BARE, gso_type=1, gso_size=1000)]
+    packets += [Packet(bytes(60), tx=tx, gso_type=gso_type) for tx, gso_type in ((BARE, 0), (ETHERNET, 0), (BARE, 5))]
+    result = run_kernel(encap.vxlan4_encap, packets, TABLES)
+    gso = [encap.Next.GSO_IP4, encap.Next.GSO_IP4, encap.Next.GSO_L2_IP4, encap.Next.GSO_IP4]
+    assert result.nexts[1:] == gso
+    assert result.counters[encap.Counter.ENCAPSULATED] == 1
+
+
+@pytest.mark.parametrize("tx", [ETHERNET, BARE])
+def test_a_train_becomes_a_large_udp_packet_of_which_each_piece_is_in_the_tunnel(tx):
+    """A device cuts the payload of UDP into pieces of gso_size bytes: VXLAN header and inner packet each."""
+    inners = [b"\x45\0\0\x64" + bytes([k]) * 96 for k in range(4)] + [b"\x45\0\0\x32" + bytes(46)]
+    data = b"\xa5" * 8
+    data = data.join(inners)
+    result = run_kernel(encap.vxlan4_encap, [Packet(data, tx=tx, gso_type=5, gso_size=108)], TABLES)
+    (sent,), (m,) = result.packets, result.meta
+    outer = IP(sent)
+    assert (outer.len, outer[UDP].len) == (len(sent), len(sent) - 20)
+    assert with_checksum(sent[:20]) == sent[:20]
+    assert (int(m["gso_type"]), int(m["gso_size"]), int(m["csum_offset"])) == (5, 108, 6)
+    assert int(m["csum_start"]) == int(m["cur"]) + 20
+    assert int(m["flags"]) & CSUM_PARTIAL
+    pieces = [sent[28:][start : start + 108] for start in range(0, len(sent) - 28, 108)]
+    assert [piece[8:] for piece in pieces] == inners
+    assert {piece[:8] for piece in pieces} == {bytes(outer[VXLAN])[:8]}
+    pseudo = sent[12:20] + (17).to_bytes(2, "big") + outer[UDP].len.to_bytes(2, "big")
+    assert outer[UDP].chksum == 0xFFFF - internet_checksum(pseudo)
+    alone = run_kernel(encap.vxlan4_encap, [Packet(inners[0], tx=tx)], TABLES).packets[0]
+    assert alone[20:22] == sent[20:22]  # of one flow, so of one source port
 
 
 def test_what_is_too_long():
