@@ -25,6 +25,9 @@ NEED_WAKEUP = 1  # flag of fill and tx: Linux looks at the ring only when called
 CHUNK_BYTES = SMALL_SLOT
 DATA_AT = 256  # XDP_PACKET_HEADROOM: where in a chunk Linux begins to write
 PIECE_ROOM = CHUNK_BYTES - DATA_AT  # what of a packet one receive descriptor holds
+SENT_PIECE = CHUNK_BYTES - 64
+"""What of a packet one transmit descriptor names at most. Linux counts the metadata in front of it as part of the chunk
+and never completes a descriptor that it finds too long: its buffer would be lost."""
 
 LENT_RX = 1 << 30
 """Flag of a buffer in the fill or receive ring of queue `m.rx`; it has no other."""
@@ -108,9 +111,9 @@ def is_inside(heap: U8, at: int, b: int) -> bool:
 def piece_bytes(start: int, left: int, boundary: int) -> int:
     """How much of a packet of `left` bytes from `start` on one transmit descriptor names.
 
-    At most a chunk, and nothing beyond the next multiple of `boundary`: behind it the NIC may see other memory.
+    At most SENT_PIECE, and nothing beyond the next multiple of `boundary`: behind it the NIC may see other memory.
     """
-    return min(left, CHUNK_BYTES, boundary - start % boundary)
+    return min(left, SENT_PIECE, boundary - start % boundary)
 
 
 @inline

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """gso: do in software what the device behind an interface does not: segment large packets, finish checksums.
 
-A feature of the arc interface-output. What a device does says `offload` of its interface: nothing at all (AF_XDP, the
+A feature of the arc interface-output. What a device does says `offload` of its interface: nothing at all (the
 packet generator), no UDP segmentation (a TUN of an old kernel), or checksums behind the first IP header only, where a
 packet that went into a tunnel needs its inner one (a NIC without tx-checksum-ip-generic). Where a device lacks any of
 it this node is on from the start; `set interface feature gso` switches it.

@@ -264,7 +264,7 @@ def test_what_is_sent_is_held_until_linux_says_it_has_left(sizes: list[int], dat
         assert int(m["flags"]) & LENT_TX
         start = int(m["cur"])
         while left:
-            n = min(left, SMALL_SLOT)
+            n = min(left, SMALL_SLOT - 64)
             more = CONTINUED if left > n else 0
             assert (int(ring[at, 0]), int(ring[at, 1])) == (start, n | more << 32)
             at, start, left = at + 1, start + n, left - n
