@@ -112,7 +112,7 @@ class Linux:
         elif piece.wrong == "foreign":
             chunk = slot_start(FOREIGN)
         elif piece.wrong == "outside":
-            distance = SMALL_SLOT
+            distance = SMALL_SLOT + 1
         elif piece.wrong == "far":
             chunk, distance = (1 << 48) - 4096, 0xFFFF
         at = int(self.rx_queues[QUEUE]["rx_ring"]) + self.at % SLOTS * 16
