@@ -225,7 +225,7 @@ def encapsulate_all(
     template = header_template(TTL, UDP, int64(tunnel.source), int64(tunnel.destination))
     addresses = int64(tunnel.source) << 32 | int64(tunnel.destination)
     encapsulated = int64(0)
-    behind = False  # a large packet, whose segments will come; nothing overtakes them
+    done = len(frame)
     for i, b in enumerate(frame):
         m = meta[b]
         if m.tx == expected and m.gso_type == 0 and fits(m, b):
@@ -240,11 +240,15 @@ def encapsulate_all(
             encapsulated += 1
         else:
             nexts[i] = encapsulate(
-                heap, m, int64(b), counters, error_base, vxlan_tunnels, load_balances, lb_buckets, behind
+                heap, m, int64(b), counters, error_base, vxlan_tunnels, load_balances, lb_buckets, False
             )  # fmt: skip
             if nexts[i] == Next.GSO_IP4 or nexts[i] == Next.GSO_L2_IP4:
-                behind = True
-                expected = -1
+                done = i + 1
+                break
+    for i in range(done, len(frame)):  # nothing overtakes the segments of a large packet
+        nexts[i] = encapsulate(
+            heap, meta[frame[i]], int64(frame[i]), counters, error_base, vxlan_tunnels, load_balances, lb_buckets, True
+        )  # fmt: skip
     counters[Counter.ENCAPSULATED] += uint64(encapsulated)
 
 

@@ -106,11 +106,10 @@ def receive(
     vxlan_tunnels: Records,
     interfaces: Records,
     interface_rx: Records,
-    behind: bool,
 ) -> int:
-    """The next of any packet, be it `behind` several in one."""
+    """The next of any packet."""
     rare_case()
-    if behind or (m.gso_type and int64(m.csum_start) < int64(m.l4) + UDP_BYTES + VXLAN_BYTES):
+    if m.gso_type and int64(m.csum_start) < int64(m.l4) + UDP_BYTES + VXLAN_BYTES:
         return int64(Next.GSO)
     tunnel = tunnel_of(heap, m, vxlan_keys, interfaces)
     if tunnel < 0:
@@ -153,7 +152,7 @@ def vxlan4_input(
     addresses, header, port = key_of(heap, meta[frame[0]])
     decap_next = vxlan_tunnels[uint64(max(expected, 0))].decap_next
     packets, size = int64(0), int64(0)
-    behind = False  # several outer packets in one, which will come back one by one; nothing overtakes them
+    done = len(frame)
     for i, b in enumerate(frame):
         m = meta[b]
         udp = int64(m.l4)
@@ -173,11 +172,13 @@ def vxlan4_input(
             nexts[i] = decap_next
         else:
             nexts[i] = receive(
-                heap, m, counters, error_base, vxlan_keys, vxlan_tunnels, interfaces, interface_rx, behind
+                heap, m, counters, error_base, vxlan_keys, vxlan_tunnels, interfaces, interface_rx
             )  # fmt: skip
             if nexts[i] == Next.GSO:
-                behind = True
-                port = -1  # which no packet has
+                done = i + 1
+                break
+    for i in range(done, len(frame)):  # several in one will come back one by one, and nothing overtakes them
+        nexts[i] = Next.GSO
     if packets:
         count_on(interface_rx, expected, packets, size)
         counters[Counter.DECAPSULATED] += uint64(packets)
