@@ -81,7 +81,7 @@ def whole(parts: Iterable[str]) -> str:
 
 
 # ---- words and tables -----------------------------------------------------------------------------------------------
-def heading(run: dict[str, Any]) -> str:
+def heading(run: dict[str, Any], load_line: Callable[[dict[str, Any]], str] = load_line) -> str:
     machine = run["machine"]
     load = load_line(machine)
     busy = load.startswith("the machine was busy")

@@ -261,11 +261,11 @@ class Agent:
         )
         return self._process.pid
 
-    def end(self, patience: float) -> str:
+    def end(self, within: float) -> str:
         """What the command printed; it is killed when it takes too long."""
         assert self._process is not None
         try:
-            return self._process.communicate(timeout=patience)[0]
+            return self._process.communicate(timeout=within)[0]
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.communicate()[0]

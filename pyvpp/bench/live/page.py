@@ -4,7 +4,7 @@
 from html import escape
 from typing import Any
 
-from pyvpp.bench.live.report import METHOD, TITLES, absent_lines, cell, ratio
+from pyvpp.bench.live.report import METHOD, TITLES, absent_lines, cell, load_line, ratio
 from pyvpp.bench.page import ACCENT, SECOND, heading, plot, rows, whole
 
 COLOURS = {"af_packet": ACCENT, "af_xdp": SECOND}
@@ -12,7 +12,7 @@ COLOURS = {"af_packet": ACCENT, "af_xdp": SECOND}
 
 def page(run: dict[str, Any]) -> str:
     live = run["live"]
-    parts = [heading(run), f'<p class="quiet">{escape(conditions(live))}</p>']
+    parts = [heading(run, load_line), f'<p class="quiet">{escape(conditions(live))}</p>']
     if live["absent"]:
         parts.append(f'<p class="quiet">{escape(absent_lines(live))}</p>')
     parts += [ratio_plot(live, better) for better in ("higher", "lower")]

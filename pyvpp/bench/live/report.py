@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 
 from pyvpp.bench.live.scenario import LiveScenario
+from pyvpp.bench.machine import warning
 from pyvpp.bench.report import below, table
 
 TITLES = {"linux": "Linux", "af_packet": "pyvpp af_packet", "af_xdp": "pyvpp AF_XDP"}
@@ -60,6 +61,16 @@ def live_table(live: dict[str, Any]) -> Group:
             made.add_row(*cells)
         made.add_section()
     return below(made, METHOD)
+
+
+def load_line(machine: dict[str, Any]) -> str:
+    """Who else was working, and what that does to the figures."""
+    if "load" not in machine:
+        return ""
+    said = f"load average {machine['load']}, others took {machine['others_busy']} processors meanwhile"
+    if not warning(machine):
+        return said
+    return f"the machine was busy: {said}; user space waits for a processor then, soft interrupts do not"
 
 
 def absent_lines(live: dict[str, Any]) -> str:

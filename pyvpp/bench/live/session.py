@@ -63,7 +63,7 @@ class LiveSession:
         if text := report.absent_lines(self.live):
             self.show(text)
         self.show(report.live_table(self.live))
-        self.show(bench_report.load_line(self.run["machine"]))
+        self.show(report.load_line(self.run["machine"]))
 
     def _pyvpp_options(self) -> tuple[str, ...]:
         workers = ("--workers", str(self.options.workers)) if self.options.workers else ()

@@ -125,7 +125,7 @@ class Iperf3:
         deadline = time.monotonic() + PATIENCE
         while True:
             sender.call("begin", command=command)
-            output = sender.call("end", patience=patience)
+            output = sender.call("end", patience + PATIENCE, within=patience)
             try:
                 said: dict[str, Any] = json.loads(output)
             except ValueError:

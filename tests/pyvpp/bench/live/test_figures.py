@@ -110,3 +110,14 @@ def test_the_page_shows_every_figure():
     assert text.count("<h2>") == 3 and "no &lt;driver&gt;" in text
     assert '<td class="words">one stream</td>' in text and "0.80 (0.50..0.90)" in text
     assert "pyvpp af_packet" in text and "AF_XDP (uplink): not measured" in text
+
+
+def test_a_busy_machine_is_told():
+    assert report.load_line({}) == ""
+    assert (
+        report.load_line({"load": 0.5, "others_busy": 0.1}) == "load average 0.5, others took 0.1 processors meanwhile"
+    )
+    run = a_live_run()
+    run["machine"].update(load=9.5, others_busy=3.2, stolen=0.0)
+    assert report.load_line(run["machine"]).startswith("the machine was busy: load average 9.5, others took 3.2")
+    assert '<p class="warning">The machine was busy' in page(run) and "least of several" not in page(run)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +21,7 @@ from pyvpp.bench.live.agent import received, round_trips
 from pyvpp.bench.live.cpu import Meter, busy_seconds, process_ns, process_seconds
 from pyvpp.bench.live.latency import latency
 from pyvpp.bench.live.scenario import Conditions
-from pyvpp.bench.live.traffic import Agent, PythonTcp
+from pyvpp.bench.live.traffic import Agent, Iperf3, PythonTcp, tcp_generator
 from pyvpp.lab.process import LabError
 
 HERE = "127.0.0.1"
@@ -59,6 +60,38 @@ def test_tcp_by_python(agents: tuple[Agent, Agent]):
     assert found.bits_per_second > 1e7
     assert 0 < found.cpu.pyvpp <= os.cpu_count()  # type: ignore[operator]
     assert sender.call("count")[0] == receiver.call("count")[0] == 0  # stopped and forgotten
+
+
+IPERF3 = """#!{python}
+import json, pathlib, sys, time
+tries = pathlib.Path(__file__).with_suffix(".tries")
+if "--version" in sys.argv:
+    print("iperf 9.9 (cJSON)\\nLinux")
+elif "-s" in sys.argv:
+    time.sleep(60)
+elif not tries.exists():
+    tries.touch()
+    print(json.dumps({{"error": "unable to connect to server: Connection refused"}}))
+elif "127.0.0.1" in sys.argv:
+    print(json.dumps({{"end": {{"sum_received": {{"bits_per_second": 4e9}}}}}}))
+else:
+    print("no route")
+"""
+
+
+@pytest.mark.slow
+def test_iperf3_is_taken_where_it_is(agents: tuple[Agent, Agent], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert isinstance(tcp_generator(), PythonTcp)
+    program = tmp_path / "iperf3"
+    program.write_text(IPERF3.format(python=sys.executable))
+    program.chmod(0o755)
+    found = tcp_generator()
+    assert isinstance(found, Iperf3) and found.name == "iperf 9.9"
+    sender, receiver = agents
+    assert found.run(sender, receiver, HERE, 1, 0.1, Meter([], [])).bits_per_second == 4e9  # at the second attempt
+    with pytest.raises(LabError, match="iperf3: no route"):
+        found.run(sender, receiver, "203.0.113.1", 1, 0.1, Meter([], []))
 
 
 @pytest.mark.slow
