@@ -66,6 +66,12 @@ POOL_SMALL, POOL_LARGE, POOL_LARGE_START, POOL_ENTRIES = 0, 1, 2, 3
 
 
 @inline
+def is_small_with_room(b: int, cur: int, n: int) -> bool:
+    """Whether it is a small buffer whose slot has n bytes before `cur`."""
+    return b >= LARGE_BUFFERS and cur - n >= SMALL_START + (b - LARGE_BUFFERS) * SMALL_SLOT
+
+
+@inline
 def slot_start(b: int) -> int:
     """Absolute heap offset of the buffer's slot; its packet usually starts HEADROOM further."""
     if b < LARGE_BUFFERS:

@@ -39,12 +39,12 @@ class Counter(NodeCounter):
 
 
 @inline
-def is_plain(heap: U8, m: Record, hops: int, mtu: int) -> bool:
+def is_plain(heap: U8, m: Record, hops: int, n: int, mtu: int) -> bool:
     """Nearly every packet: from elsewhere, no GSO, it may go on, and it fits.
 
-    `hops` is where its TTL or hop limit stands.
+    `hops` is where its TTL or hop limit stands, n how long it is.
     """
-    return bool((m.flags & LOCALLY_ORIGINATED) | m.gso_type == 0 and u8(heap, hops) > 1 and m.len <= mtu)
+    return bool((m.flags & LOCALLY_ORIGINATED) | m.gso_type == 0 and u8(heap, hops) > 1 and n <= mtu)
 
 
 @inline
@@ -99,20 +99,20 @@ def refuse(m: Record, decision: int, mtu: int, counters: U64, error_base: int) -
 
 
 @inline
-def put_ethernet(heap: U8, m: Record, ip: int, first: Any, second: Any) -> int:
-    """Puts 14 bytes in front of the packet, in two stores of eight that overlap; answers where they begin."""
+def put_ethernet(heap: U8, m: Record, ip: int, n: int, first: Any, second: Any) -> int:
+    """Puts 14 bytes in front of a packet of n, in two stores of eight that overlap; answers where they begin."""
     start = ip - ETHERNET_BYTES
     put_le64(heap, start, first)
     put_le64(heap, start + 6, second)
     m.cur = start
-    m.len = int64(m.len) + ETHERNET_BYTES
+    m.len = n + ETHERNET_BYTES
     return start
 
 
 @inline
 def put_ethernet_rewrite(heap: U8, m: Record, ip: int, adjacency: Record) -> int:
     """`put_ethernet` of an adjacency's rewrite string."""
-    return put_ethernet(heap, m, ip, le64(adjacency.rewrite, 0), le64(adjacency.rewrite, 6))
+    return put_ethernet(heap, m, ip, int64(m.len), le64(adjacency.rewrite, 0), le64(adjacency.rewrite, 6))
 
 
 @inline

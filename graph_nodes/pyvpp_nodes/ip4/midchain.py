@@ -13,7 +13,7 @@ from typing import Any
 
 from numba import uint64
 
-from pyvpp.buffers import LOCALLY_ORIGINATED, TRACED, slot_start
+from pyvpp.buffers import LOCALLY_ORIGINATED, TRACED, is_small_with_room, slot_start
 from pyvpp.features import enter_arc
 from pyvpp.jit import inline, jit, outline, rare_case
 from pyvpp.node import node, set_error
@@ -48,11 +48,12 @@ class Next(IntEnum):
 
 
 @inline
-def put_outer_header(heap: U8, m: Record, ip: int, first: int, checksum: int, second: Any, addresses: Any) -> None:
+def put_outer_header(
+    heap: U8, m: Record, ip: int, length: int, first: int, checksum: int, second: Any, addresses: Any
+) -> None:
     """An outer IPv4 header alone (IPIP), of which `first` are 4 bytes, `second` 8 and `addresses` 8 as le32 and le64
     load them, and whose checksum is right for a length of zero."""
     outer = ip - HEADER_BYTES
-    length = int64(m.len) + HEADER_BYTES
     put_le32(heap, outer, first)
     put_be16(heap, outer + TOTAL_LENGTH, length)
     put_le64(heap, outer + ID, second)
@@ -144,16 +145,17 @@ def ip4_midchain(
     for i, b in enumerate(frame):
         m = meta[b]
         ip = int64(m.cur)
+        n = int64(m.len)
         if (
             m.adj == expected
             and m.flags & TRACED == 0
-            and ip - OUTER_ROOM >= slot_start(b)
-            and is_plain(heap, m, ip + TTL, mtu)
+            and is_small_with_room(int64(b), ip, OUTER_ROOM)
+            and is_plain(heap, m, ip + TTL, n, mtu)
         ):
             decrement_ttl(heap, ip)
-            put_outer_header(heap, m, ip, first, checksum, second, addresses)
+            put_outer_header(heap, m, ip, n + HEADER_BYTES, first, checksum, second, addresses)
             packets += 1
-            size += int64(m.len)
+            size += n + HEADER_BYTES
             m.tx = tx
             m.adj = outer_adj
             nexts[i] = outer_next

@@ -60,7 +60,7 @@ def forward(
 ) -> int:
     """The next of any packet."""
     ip = int64(m.cur)
-    if adjacency.rewrite_bytes == ETHERNET_BYTES and is_plain(heap, m, ip + TTL, int64(adjacency.mtu)):
+    if adjacency.rewrite_bytes == ETHERNET_BYTES and is_plain(heap, m, ip + TTL, int64(m.len), int64(adjacency.mtu)):
         decrement_ttl(heap, ip)
         put_ethernet_rewrite(heap, m, ip, adjacency)
     else:
@@ -106,9 +106,10 @@ def ip4_rewrite(
     for i, b in enumerate(frame):
         m = meta[b]
         ip = int64(m.cur)
-        if m.adj == expected and is_plain(heap, m, ip + TTL, mtu):
+        n = int64(m.len)
+        if m.adj == expected and is_plain(heap, m, ip + TTL, n, mtu):
             decrement_ttl(heap, ip)
-            put_ethernet(heap, m, ip, first, second)
+            put_ethernet(heap, m, ip, n, first, second)
             m.tx = tx
             nexts[i] = next_
         else:

@@ -88,7 +88,9 @@ def forward(
 ) -> int:
     """The next of any packet."""
     ip = int64(m.cur)
-    if adjacency.rewrite_bytes == ETHERNET_BYTES and is_plain(heap, m, ip + HOP_LIMIT, int64(adjacency.mtu)):
+    if adjacency.rewrite_bytes == ETHERNET_BYTES and is_plain(
+        heap, m, ip + HOP_LIMIT, int64(m.len), int64(adjacency.mtu)
+    ):
         decrement_hop_limit(heap, ip)
         put_ethernet_rewrite(heap, m, ip, adjacency)
     else:
@@ -134,9 +136,10 @@ def ip6_rewrite(
     for i, b in enumerate(frame):
         m = meta[b]
         ip = int64(m.cur)
-        if m.adj == expected and is_plain(heap, m, ip + HOP_LIMIT, mtu):
+        n = int64(m.len)
+        if m.adj == expected and is_plain(heap, m, ip + HOP_LIMIT, n, mtu):
             decrement_hop_limit(heap, ip)
-            put_ethernet(heap, m, ip, first, second)
+            put_ethernet(heap, m, ip, n, first, second)
             m.tx = tx
             nexts[i] = next_
         else:

@@ -19,7 +19,7 @@ from enum import IntEnum
 
 from numba import uint64
 
-from pyvpp.buffers import CSUM_PARTIAL, FLOW_HASH, L2_VALID, LOCALLY_ORIGINATED, slot_start
+from pyvpp.buffers import CSUM_PARTIAL, FLOW_HASH, L2_VALID, LOCALLY_ORIGINATED, is_small_with_room, slot_start
 from pyvpp.jit import inline, jit, outline, rare_case
 from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
@@ -51,6 +51,7 @@ from pyvpp_nodes.vxlan.header import FLAGS_VALID_VNI, OUTER_BYTES, UDP_BYTES, VX
 from pyvpp_nodes.vxlan.tables import IN_USE, L3
 
 TTL = 254
+ROOM = OUTER_BYTES + LINK_LAYER_ROOM
 WITHOUT_INNER_STATE = 0xFFFFFFFF ^ (L2_VALID | LOCALLY_ORIGINATED)
 
 
@@ -132,11 +133,6 @@ def inner_bytes(heap: U8, m: Record, inner: int, l3: bool) -> int:
     return without_padding(heap, inner, n) if l3 else n
 
 
-@inline
-def fits(m: Record, b: int) -> bool:
-    return int64(m.len) <= 0xFFFF - OUTER_BYTES and int64(m.cur) - OUTER_BYTES - LINK_LAYER_ROOM >= slot_start(b)
-
-
 @outline
 def couple(heap: U8, m: Record, inner: int, n: int) -> None:
     """Puts the VXLAN header before each further segment of a train; outer UDP checksums are left to the device."""
@@ -172,10 +168,10 @@ def encapsulate(
     train = is_train(m)
     if behind or (m.gso_type and not train):
         return int64(Next.GSO_IP4) if l3 else int64(Next.GSO_L2_IP4)
-    if not fits(m, b):
+    inner, n = int64(m.cur), int64(m.len)
+    if n > 0xFFFF - OUTER_BYTES or inner - ROOM < slot_start(b):
         return set_error(m, counters, error_base, Counter.TOO_LONG, int64(Next.DROP))
     counters[Counter.ENCAPSULATED] += uint64(1)
-    inner = int64(m.cur)
     n = inner_bytes(heap, m, inner, l3 and not train)
     flow = inner_hash(heap, inner, n, l3)
     put_outer(heap, m, inner, n, tunnel, flow)
@@ -228,8 +224,8 @@ def encapsulate_all(
     done = len(frame)
     for i, b in enumerate(frame):
         m = meta[b]
-        if m.tx == expected and m.gso_type == 0 and fits(m, b):
-            inner = int64(m.cur)
+        inner = int64(m.cur)
+        if m.tx == expected and m.gso_type == 0 and is_small_with_room(int64(b), inner, ROOM):
             n = inner_bytes(heap, m, inner, l3)
             flow = inner_hash(heap, inner, n, l3)
             outer = inner - OUTER_BYTES
