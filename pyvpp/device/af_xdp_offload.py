@@ -7,23 +7,26 @@ of the pseudo header. A packet that is complete has that there by chance, one in
 for one that is not: of F = P (field and pseudo header's sum) and P + F + S = -0 (RFC 1071: right) follows that the
 checksum to be filled in, -(F + S), is P again.
 
-The segment size is nowhere in the packet; it is what the MTU leaves, as the sender's was. UDP has no such size that
-both ends agree on: a datagram longer than the MTU cannot be cut as its sender meant, and stays as it is.
+The segment size is nowhere in the packet. For TCP it is what the MTU leaves, as the sender's was. UDP has no such size
+that both ends agree on: a datagram longer than the MTU cannot be cut as its sender meant, and stays as it is, unless it
+shows where: a train of VXLAN packets behind one UDP header, which another pyvpp sends for a device to cut, has the same
+VXLAN header again and again, as far from the next as the first inner packet says that it is long.
 """
 
 from pyvpp.buffers import CSUM_PARTIAL
-from pyvpp.device.vnet import GSO_TCP4, GSO_TCP6, TCP_DATA_OFFSET, TCP_HEADER, UDP_HEADER
+from pyvpp.device.vnet import GSO_TCP4, GSO_TCP6, GSO_UDP_L4, TCP_DATA_OFFSET, TCP_HEADER, UDP_HEADER
 from pyvpp.jit import inline, jit
 from pyvpp.typing import U8, Record
-from pyvpp.wire import be16, le16, le32, put_le16, put_le32, u8
+from pyvpp.wire import be16, le16, le32, le64, put_le16, put_le32, u8
 
-ETHERNET_HEADER, TAG = 14, 4
+ETHERNET_HEADER, TAG, SHORTEST_FRAME = 14, 4, 60
 IP4, IP6, CTAG, STAG = 0x0800, 0x86DD, 0x8100, 0x88A8
 IP4_HEADER, IP6_HEADER = 20, 40
 FRAGMENT = 0x3FFF  # more to come, or not the first
 TCP, UDP, IPIP, IP6IP = 6, 17, 4, 41
 TCP_CHECKSUM, UDP_CHECKSUM = 16, 6
-VXLAN_PORT, VXLAN_HEADER = 4789, 8
+VXLAN_HEADER = 8
+VXLAN_FLAGS = 0x00000008  # how its first four bytes are loaded; a tunnel may have any port
 LAYERS = 6  # Ethernet, IP and UDP outside, Ethernet and IP inside; one to spare
 
 
@@ -70,14 +73,84 @@ def is_bare(heap: U8, ip: int, l4: int, protocol: int, field: int) -> bool:
 
 
 @inline
-def leave_to_device(heap: U8, m: Record, l4: int, field: int, gso_type: int, mtu: int) -> None:
-    """Notes an unfinished checksum, and a segmentation when the packet is longer than the MTU."""
+def is_train(heap: U8, first: int, end: int, pitch: int) -> bool:
+    """Whether the VXLAN header at `first` comes again every `pitch` bytes, with something behind it, up to the end."""
+    at = first + pitch
+    if at >= end:
+        return False
+    while at < end:
+        if at + VXLAN_HEADER >= end or le64(heap, at) != le64(heap, first):
+            return False
+        at += pitch
+    return True
+
+
+@inline
+def ip_bytes(heap: U8, at: int, end: int) -> int:
+    """Bytes of the IP packet at `at` as its header says, or 0 when there is none."""
+    if at + IP4_HEADER > end:
+        return 0
+    version = u8(heap, at) >> 4
+    n = be16(heap, at + 2) if version == 4 else IP6_HEADER + be16(heap, at + 4) if version == 6 else 0
+    return n if n >= IP4_HEADER else 0
+
+
+@inline
+def pitch_of(heap: U8, first: int, ip: int, end: int) -> int:
+    """The distance between the packets of a train that begins so, its first inner IP header at `ip`; 0: it is none."""
+    n = ip_bytes(heap, ip, end)
+    pitch = ip + n - first
+    return pitch if n and is_train(heap, first, end, pitch) else 0
+
+
+@jit
+def find_train(heap: U8, m: Record, first: int) -> None:
+    """Notes the segmentation of a UDP packet whose payload at `first` is a train, of Ethernet frames or bare IP."""
+    end = int(m.cur) + int(m.len)
+    inner = first + VXLAN_HEADER
+    if inner + ETHERNET_HEADER > end or le32(heap, first) != VXLAN_FLAGS:
+        return
+    kind = inner + ETHERNET_HEADER - 2
+    for _ in range(2):
+        if be16(heap, kind) in (CTAG, STAG):
+            kind += TAG
+    pitch = pitch_of(heap, first, kind + 2, end) if be16(heap, kind) in (IP4, IP6) else 0
+    if pitch == 0:
+        pitch = pitch_of(heap, first, inner, end)
+    if 0 < pitch <= 0xFFFF:
+        m.gso_type = GSO_UDP_L4
+        m.gso_size = pitch
+
+
+@inline
+def is_bare_ip(heap: U8, inner: int, end: int) -> bool:
+    """Whether a VXLAN packet holds IP without Ethernet, as an `l3` tunnel's: its length fits and a frame's does not.
+
+    Nothing else tells the two apart. What is in an Ethernet frame of 60 bytes may be shorter.
+    """
+    ip = inner + ETHERNET_HEADER
+    if be16(heap, ip - 2) in (IP4, IP6):
+        n = ip_bytes(heap, ip, end)
+        if n and (ip + n == end or (ip + n < end and end - inner <= SHORTEST_FRAME)):
+            return False
+    n = ip_bytes(heap, inner, end)
+    return bool(n and inner + n == end)
+
+
+@inline
+def leave_to_device(m: Record, l4: int, field: int) -> None:
+    """Notes an unfinished checksum."""
     m.flags = int(m.flags) | CSUM_PARTIAL
     m.csum_start = l4
     m.csum_offset = field
+
+
+@inline
+def leave_segments(heap: U8, m: Record, l4: int, gso_type: int, mtu: int) -> None:
+    """Notes a segmentation of TCP when the packet is longer than the MTU."""
     headers = l4 - int(m.cur) + (u8(heap, l4 + TCP_DATA_OFFSET) >> 4 << 2)
     size = mtu + ETHERNET_HEADER - headers
-    if gso_type and int(m.len) > mtu + ETHERNET_HEADER + TAG and size > 0:
+    if int(m.len) > mtu + ETHERNET_HEADER + TAG and size > 0:
         m.gso_type = gso_type
         m.gso_size = size
 
@@ -107,16 +180,22 @@ def find_unfinished(heap: U8, m: Record, mtu: int) -> None:
             return
         if protocol == TCP:
             if l4 + TCP_HEADER <= end and is_bare(heap, at, l4, TCP, TCP_CHECKSUM):
-                leave_to_device(heap, m, l4, TCP_CHECKSUM, GSO_TCP4 if kind == IP4 else GSO_TCP6, mtu)
+                leave_to_device(m, l4, TCP_CHECKSUM)
+                leave_segments(heap, m, l4, GSO_TCP4 if kind == IP4 else GSO_TCP6, mtu)
             return
         if protocol == UDP:
             if is_bare(heap, at, l4, UDP, UDP_CHECKSUM):
-                leave_to_device(heap, m, l4, UDP_CHECKSUM, 0, mtu)
+                leave_to_device(m, l4, UDP_CHECKSUM)
+                find_train(heap, m, l4 + UDP_HEADER)
                 return
-            if be16(heap, l4 + 2) != VXLAN_PORT:
+            at = l4 + UDP_HEADER + VXLAN_HEADER
+            if at > end or le32(heap, l4 + UDP_HEADER) != VXLAN_FLAGS:
                 return
-            at = l4 + UDP_HEADER + VXLAN_HEADER + ETHERNET_HEADER
-            kind = be16(heap, at - 2)
+            if is_bare_ip(heap, at, end):
+                kind = IP4 if u8(heap, at) >> 4 == 4 else IP6
+            else:
+                at += ETHERNET_HEADER
+                kind = be16(heap, at - 2)
         elif protocol in (IPIP, IP6IP):
             at = l4
             kind = IP4 if protocol == IPIP else IP6

@@ -252,3 +252,52 @@ def test_jumbo_packets_in_several_descriptors(router: Router, attach: str) -> No
     transfer(left, right, "10.9.2.2", 4)
     for hardware in pyvpp.data("show hardware-interfaces")[1:]:
         assert all(each["tx_invalid_descriptors"] == 0 for each in hardware["sockets"])
+
+
+ENDS = (("10.77.0.1", "10.77.0.2"), ("10.77.0.2", "10.77.0.1"))
+TUNNELS = {
+    "vxlan-l3": "create vxlan tunnel {} vni 4096 l3",
+    "vxlan": "create vxlan tunnel {} vni 42",
+    "ipip": "create ipip tunnel {}",
+}
+
+
+def add_pods(sandbox: Pair, pyvpp: Pyvpp, node: int) -> dict[str, Namespace]:
+    """A pod behind each kind of tunnel from a node (0 or 1) to the other, by its address."""
+    pods = {}
+    source, destination = ENDS[node]
+    for kind, create in TUNNELS.items():
+        number = list(TUNNELS).index(kind)
+        pod = sandbox.namespace(f"{pyvpp.process.pid}-{kind}")
+        address, other = f"10.8{node}.{number}.2", f"10.8{1 - node}.{number}.2"
+        pyvpp.ctl(f"create tap tun host-ns {pod.name} host-if-name eth0 host-ip4-addr {address}/32 host-mtu-size 1450")
+        tunnel = pyvpp.ctl(create.format(f"src {source} dst {destination}")).strip()
+        pyvpp.ctl(f"set interface state {tunnel} up")
+        if kind == "vxlan":  # frames of Ethernet
+            pyvpp.ctl(f"set interface ip address {tunnel} 10.90.0.{node + 1}/24")
+            pyvpp.ctl(f"ip route add {other}/32 via 10.90.0.{2 - node} {tunnel}")
+        else:
+            pyvpp.ctl(f"ip route add {other}/32 via {tunnel}")
+        pods[address] = pod
+    return pods
+
+
+def test_tcp_of_pods_in_tunnels(sandbox: Pair) -> None:
+    """Between nodes on AF_XDP, and between one on AF_XDP and one on AF_PACKET.
+
+    A large packet crosses a VXLAN tunnel as a train, and AF_XDP does not say where to cut it.
+    """
+    with running(sandbox, sandbox.host, "--uplink", "eth0", "--driver", "af-xdp") as pyvpp:
+        near = add_pods(sandbox, pyvpp, 0)
+        for driver in ("af-xdp", "af-packet"):
+            with running(sandbox, sandbox.peer, "--uplink", "eth0", "--driver", driver) as other:
+                far = add_pods(sandbox, other, 1)
+                for (address, pod), (other_address, other_pod) in zip(near.items(), far.items(), strict=True):
+                    eventually(lambda pod=other_pod, to=address: ping(pod, to), "the way is there")
+                    transfer(pod, other_pod, other_address, 8)
+                    transfer(other_pod, pod, address, 8)
+                for node in (pyvpp, other):
+                    assert node.counter("gso-udp4-input", "segments sent") > 2 * 8 * 700, "large packets were trains"
+                    assert not node.counter("gso-udp4-input", "malformed packet")
+                    assert not node.counter("vxlan4-input", "truncated packet")
+                pyvpp.ctl("clear errors")

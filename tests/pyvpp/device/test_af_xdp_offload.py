@@ -85,6 +85,7 @@ class Packet:
 
 
 INNER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+LIKE_IP = Ether(src="02:00:00:00:00:01", dst="45:00:00:40:00:02")
 IP4 = IP(src="10.1.2.3", dst="10.4.5.6")
 IP6 = IPv6(src="2001:db8::1", dst="2001:db8::2")
 OUTER4 = IP(src="192.0.2.1", dst="192.0.2.2")
@@ -96,8 +97,18 @@ WAYS: dict[str, tuple[Any, Any]] = {
     "two tags": (INNER / Dot1Q(vlan=5) / Dot1Q(vlan=6), IP6),
     "ipip": (INNER / OUTER4, IP4),
     "6in4": (INNER / OUTER4, IP6),
-    "vxlan": (INNER / OUTER4 / UDP(sport=5555, dport=4789, chksum=0) / VXLAN(vni=7) / INNER, IP4),
-    "vxlan6": (INNER / OUTER4 / UDP(sport=5555, dport=4789, chksum=0) / VXLAN(vni=7) / INNER, IP6),
+    "vxlan": (INNER / OUTER4 / UDP(sport=5555, dport=4789, chksum=0) / VXLAN(vni=7, flags=8) / INNER, IP4),
+    "vxlan6": (INNER / OUTER4 / UDP(sport=5555, dport=4789, chksum=0) / VXLAN(vni=7, flags=8) / INNER, IP6),
+    "vxlan l3": (INNER / OUTER4 / UDP(sport=5555, dport=4789, chksum=0) / VXLAN(vni=7, flags=8), IP4),
+    "vxlan6 l3": (INNER / OUTER4 / UDP(sport=5555, dport=4789, chksum=0) / VXLAN(vni=7, flags=8), IP6),
+    "vxlan, mac like ip": (
+        INNER / OUTER4 / UDP(sport=5555, dport=4789, chksum=0) / VXLAN(vni=7, flags=8) / LIKE_IP,
+        IP4,
+    ),
+    "vxlan l3, address like ethernet": (
+        INNER / OUTER4 / UDP(sport=5555, dport=4789, chksum=0) / VXLAN(vni=7, flags=8),
+        IP(src="8.0.69.1", dst="10.4.5.6"),
+    ),
 }
 
 
@@ -203,3 +214,88 @@ def test_metadata_of_a_packet_to_be_sent_is_struct_xsk_tx_metadata() -> None:
     flags, start, offset = struct.unpack_from("<QHH", each.heap.tobytes(), START - 24)
     assert (flags, start, offset) == (2, each.l4, 16)
     assert not each.heap[START - 12 : START].any()
+
+
+def segments(pod: str, sizes: list[int], version: int = 4, tag: bool = False) -> list[bytes]:
+    """Inner packets with so many bytes of TCP payload each, as a tunnel of Ethernet frames or of bare IP has them."""
+    below = (INNER / Dot1Q(vlan=9) if tag else INNER) if pod == "ethernet" else None
+    ip = IP4 if version == 4 else IP6
+    inner = [ip / TCP(sport=1, dport=2, seq=k) / Raw(bytes([k]) * size) for k, size in enumerate(sizes)]
+    return [bytes(below / each if below else each) for each in inner]
+
+
+def train(inner: list[bytes], port: int = 4789) -> Packet:
+    """Packets of a tunnel behind one outer UDP header, whose checksum is left to do."""
+    payload = b"".join(bytes(VXLAN(vni=7, flags=8)) + each for each in inner)
+    frame = bytes(INNER / OUTER4 / UDP(sport=50000, dport=port) / Raw(payload))
+    found = Packet(frame, 14, 34, 17)
+    found.put(found.bare)
+    return found
+
+
+def gso(each: Packet) -> tuple[int, int]:
+    assert each.find(), "the outer checksum is left to do in any case"
+    assert (int(each.m["csum_start"]), int(each.m["csum_offset"])) == (START + 34, 6)
+    return int(each.m["gso_type"]), int(each.m["gso_size"])
+
+
+@pytest.mark.parametrize("pod", ["ethernet", "ip"])
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("tag", [False, True])
+@given(
+    size=st.integers(1, 1400), others=st.integers(1, 39), last=st.integers(1, 1400), port=st.sampled_from([4789, 9])
+)  # fmt: skip
+def test_a_train_says_where_to_cut_it(
+    pod: str, version: int, tag: bool, size: int, others: int, last: int, port: int
+) -> None:
+    """As its sender meant: reference is what Linux makes of the gso_size found, each of which is one inner packet."""
+    inner = segments(pod, [size] * others + [min(size, last)], version, tag)
+    each = train(inner, port)
+    kind, pitch = gso(each)
+    assert kind == 5
+    payload = each.frame[42:]
+    assert [payload[at + 8 : at + pitch] for at in range(0, len(payload), pitch)] == inner
+
+
+@pytest.mark.parametrize("pod", ["ethernet", "ip"])
+def test_what_is_no_train_is_not_cut(pod: str) -> None:
+    three = segments(pod, [1000, 1000, 700])
+    pitch = len(three[0]) + 8
+
+    def spoilt(at: int, by: int = 1) -> Packet:
+        each = train(three)
+        frame = bytearray(each.frame)
+        frame[42 + at] ^= by
+        each.write(bytes(frame))
+        return each
+
+    assert gso(train(three)) == (5, pitch)
+    for at in (pitch, pitch + 3, pitch + 6, 2 * pitch, 2 * pitch + 7):  # a VXLAN header that is not the first's
+        assert gso(spoilt(at)) == (0, 0), at
+    assert gso(spoilt(0, 0xFF)) == (0, 0), "no VXLAN"
+    assert gso(spoilt((22 if pod == "ethernet" else 8) + 3)) == (0, 0), "the inner IPv4 length is wrong by one"
+    assert gso(spoilt((22 if pod == "ethernet" else 8), 0xF0)) == (0, 0), "the inner packet is no IP"
+    assert gso(train(three[:1])) == (0, 0), "it is one packet"
+    assert gso(train([three[0], b""])) == (0, 0), "nothing behind the last header"
+    assert gso(train([three[0] + b"padding", three[1]])) == (0, 0)
+    short = train(three)
+    short.m["len"] = 42 + pitch + 7
+    short.find()
+    assert (int(short.m["gso_type"]), int(short.m["gso_size"])) == (0, 0), "cut within a header"
+
+
+@given(
+    noise=st.binary(max_size=120), length=st.integers(0, 65535), version=st.integers(0, 15), copies=st.integers(1, 9)
+)
+def test_a_hostile_train_is_cut_within_the_packet_or_not_at_all(
+    noise: bytes, length: int, version: int, copies: int
+) -> None:
+    ip = bytes([version << 4 | 5, 0]) + length.to_bytes(2, "big") + noise
+    each = train([ip] * copies)
+    kind, pitch = gso(each)
+    assert kind in (0, 5)
+    if kind:
+        assert 28 <= pitch < each.n - 42
+        payload = each.frame[42:]
+        assert all(len(payload) - at > 8 for at in range(0, len(payload), pitch))
+        assert {payload[at : at + 8] for at in range(0, len(payload), pitch)} == {payload[:8]}
