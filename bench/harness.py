@@ -83,6 +83,7 @@ def frames(traffic: str) -> tuple[Stand, dict[str, tuple[GraphNode, Snapshot]]]:
     context = stand_for(chosen)
     stand = context.__enter__()
     _open.append(context)
+    stand.engine.fusion = False
     stand.generate(chosen.packets(stand.engine, count=FRAME_SIZE))
     return stand, frames_of(stand)
 

@@ -19,7 +19,7 @@ from pyvpp.buffers import HEADROOM, LARGE_BUFFERS, POOL_ENTRIES, POOL_SMALL, SMA
 from pyvpp.clock import read_cycles
 from pyvpp.errors import OperatorError, in_one_line
 from pyvpp.events import Events
-from pyvpp.features import Features
+from pyvpp.features import NODE_BY_NODE, Features
 from pyvpp.graph import Graph
 from pyvpp.interface import Interface, Interfaces
 from pyvpp.loader import Declarations, load
@@ -233,6 +233,15 @@ class Engine:
     @staticmethod
     def _room(worker: Worker) -> bool:
         return int(worker.control[d.INJECT_TAIL]) - int(worker.control[d.INJECT_HEAD]) < d.RING
+
+    @property
+    def fusion(self) -> bool:
+        """Whether a node may do the work of those behind it, where a frame's packets have the same way before them."""
+        return not self.tables[NODE_BY_NODE.name].array[0]
+
+    @fusion.setter
+    def fusion(self, on: bool) -> None:
+        self.tables[NODE_BY_NODE.name].array[0] = not on
 
     @staticmethod
     def _push(worker: Worker, b: int, value: int) -> None:

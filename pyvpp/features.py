@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pyvpp.engine import Engine
 
 FEATURE_CHAINS = Table("feature_chains", np.uint16, 1024)
+NODE_BY_NODE = Table("node_by_node", np.uint32, 1)  # not 0: no node does the work of those behind it
 
 
 @dataclass(frozen=True)

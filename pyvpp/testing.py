@@ -28,7 +28,7 @@ from pyvpp.buffers import (
     SMALL_SLOT,
     slot_start,
 )
-from pyvpp.features import FEATURE_CHAINS
+from pyvpp.features import FEATURE_CHAINS, NODE_BY_NODE
 from pyvpp.interface import TABLES
 from pyvpp.loader import tables_beside
 from pyvpp.node import Kind, Node
@@ -93,7 +93,7 @@ def run_kernel(
 ) -> Result:
     """Runs a node's kernel once on these packets; so many small and large `buffers` are free besides theirs."""
     random_ = random.Random(seed)
-    declared = {t.name: t for t in (*TABLES, FEATURE_CHAINS, *tables_beside(node))}
+    declared = {t.name: t for t in (*TABLES, FEATURE_CHAINS, NODE_BY_NODE, *tables_beside(node))}
     small_total = max(256, len(packets) + buffers + 1)
     heap = _heap(small_total)
     meta = np.zeros(LARGE_BUFFERS + small_total, BUFFER)

@@ -108,11 +108,13 @@ def measure_kernels(
     """
     pool = stand.engine.workers[0].pool
     before = pool.copy()
+    stand.engine.fusion = False
     figures = [
         measure_kernel(stand, node, kept, traffic, calls)
         for name, (node, kept) in frames_of(stand).items()
         if wanted(name, size_of(node, kept))
     ]
+    stand.engine.fusion = True
     pool[:] = before
     return figures
 

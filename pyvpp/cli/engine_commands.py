@@ -92,6 +92,25 @@ def _vectors(nodes: list[dict[str, Any]], counts: Any) -> int:
     return sum(node["vectors"] for node in nodes if counts(node))
 
 
+@command("show graph fusion", help="show graph fusion")
+def show_graph_fusion(engine: Any, args: Arguments) -> Output:
+    """Whether a node may do the work of those behind it."""
+    args.end()
+    return Output(f"fusion {'on' if engine.fusion else 'off'}", {"fusion": engine.fusion})
+
+
+@command("set graph fusion", help="set graph fusion on|off")
+def set_graph_fusion(engine: Any, args: Arguments) -> None:
+    """off: every packet goes from node to node, so that `show runtime` counts it and its cycles at each.
+
+    on, as at the start: packets of a frame that have the same way before them, through ip4-input, ip4-lookup and
+    ip4-rewrite, take it in the node that received the frame, in two thirds of the cycles.
+    """
+    on = args.choice("on", "off") == "on"
+    args.end()
+    engine.fusion = on
+
+
 @command("clear runtime", help="clear runtime")
 def clear_runtime(engine: Any, args: Arguments) -> None:
     """Begin counting anew for `show runtime`."""

@@ -20,9 +20,11 @@ from pyvpp.node import NodeCounter, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ethernet_header
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
-from pyvpp.wire import be16, be64, le16, u8
+from pyvpp.wire import be16, be64, u8
 from pyvpp_nodes.ethernet.header import ETHERNET_ARP, ETHERNET_IP4, ETHERNET_IP6, HEADER_BYTES, is_vlan
+from pyvpp_nodes.ethernet.plain import IP4_AS_LOADED, IP6_AS_LOADED, is_plain
 from pyvpp_nodes.integers import int64
+from pyvpp_nodes.ip4.fused import take_common_way
 
 
 class Next(IntEnum):
@@ -43,20 +45,6 @@ class Counter(NodeCounter):
 
 
 NONE = -1
-IP4_AS_LOADED = ETHERNET_IP4 >> 8 | (ETHERNET_IP4 & 0xFF) << 8
-IP6_AS_LOADED = ETHERNET_IP6 >> 8 | (ETHERNET_IP6 & 0xFF) << 8
-"""The types IPv4 and IPv6 as le16 loads them."""
-
-
-@inline
-def is_plain(heap: U8, ethernet: int, length: int, interface: Record, type_as_loaded: int) -> bool:
-    """Nearly every frame, in one test: untagged, of this type, for this interface, which is up and routes."""
-    return bool(
-        interface.flags & (ADMIN_UP | L2) == ADMIN_UP
-        and length >= HEADER_BYTES
-        and le16(heap, ethernet + 12) == type_as_loaded
-        and be64(heap, ethernet) >> uint64(16) == interface.mac
-    )
 
 
 @inline
@@ -137,8 +125,30 @@ def format_trace(record: TraceRecord) -> list[str]:
 )
 @jit
 def ethernet_input(
-    heap: U8, meta: Records, frame: U32, nexts: U16, counters: U64, error_base: int, interfaces: Records
+    heap: U8,
+    meta: Records,
+    frame: U32,
+    nexts: U16,
+    counters: U64,
+    error_base: int,
+    interfaces: Records,
+    ip4_fib_roots: U32,
+    ip4_fib_nodes: U32,
+    load_balances: Records,
+    route_counters: Records,
+    adjacencies: Records,
+    interface_ip4: U64,
+    ip4_unicast_arc: U32,
+    ip4_output_arc: U32,
+    node_by_node: U32,
 ) -> None:
+    taken = take_common_way(
+        heap, meta, frame, nexts, HEADER_BYTES, interfaces, ip4_fib_roots, ip4_fib_nodes, load_balances, route_counters,
+        adjacencies, interface_ip4, ip4_unicast_arc, ip4_output_arc, node_by_node,
+    )  # fmt: skip
+    if taken == len(frame):
+        return
+    frame, nexts = frame[taken:], nexts[taken:]
     for i, b in enumerate(frame):
         m = meta[b]
         interface = interfaces[m.rx]

@@ -127,9 +127,11 @@ def is_light(heap: U8, m: Record, ip: int, protocol: int) -> bool:
 
 
 @inline
-def taker_of(heap: U8, m: Record, l4: int, protocol: int, ip4_local_protocols: U16, udp_ports: U16) -> int:
+def taker_of(
+    heap: U8, m: Record, l4: int, protocol: int, ip4_local_protocols: U16, udp_ports: U16, node_by_node: U32
+) -> int:
     """The node of a protocol, or that of a UDP port, as ip4-udp-lookup would find it; 0: nobody's."""
-    if protocol == UDP and m.flags & TRACED == 0:
+    if protocol == UDP and m.flags & TRACED == 0 and node_by_node[0] == 0:
         listener = int64(udp_ports[uint64(be16(heap, l4 + 2))])
         if listener:
             return listener
@@ -150,6 +152,7 @@ def examine(
     adjacencies: Records,
     ip4_local_protocols: U16,
     udp_ports: U16,
+    node_by_node: U32,
     punt_tx: U32,
     feature_chains: U16,
     ip4_local_arc: U32,
@@ -175,7 +178,7 @@ def examine(
     arc = int64(ip4_local_arc[m.rx])
     if arc:
         return enter_arc(feature_chains, m, arc)
-    taker = taker_of(heap, m, int64(m.l4), protocol, ip4_local_protocols, udp_ports)
+    taker = taker_of(heap, m, int64(m.l4), protocol, ip4_local_protocols, udp_ports, node_by_node)
     if taker:
         return taker
     return set_error(m, counters, error_base, Counter.UNKNOWN_PROTOCOL, int64(Next.PUNT))
@@ -202,6 +205,7 @@ def ip4_local(
     adjacencies: Records,
     ip4_local_protocols: U16,
     udp_ports: U16,
+    node_by_node: U32,
     punt_tx: U32,
     feature_chains: U16,
     ip4_local_arc: U32,
@@ -221,7 +225,7 @@ def ip4_local(
         ip = int64(m.cur)
         protocol = u8(heap, ip + PROTOCOL)
         if m.rx == expected_rx and be32(heap, ip + SOURCE) == expected_source and is_light(heap, m, ip, protocol):
-            taker = taker_of(heap, m, ip + HEADER_BYTES, protocol, ip4_local_protocols, udp_ports)
+            taker = taker_of(heap, m, ip + HEADER_BYTES, protocol, ip4_local_protocols, udp_ports, node_by_node)
             if taker:
                 m.l3 = ip
                 m.l4 = ip + HEADER_BYTES
@@ -229,5 +233,5 @@ def ip4_local(
                 continue
         nexts[i] = examine(
             heap, m, ip, counters, error_base, interfaces[m.rx], ip4_fib_roots, ip4_fib_nodes, load_balances,
-            adjacencies, ip4_local_protocols, udp_ports, punt_tx, feature_chains, ip4_local_arc,
+            adjacencies, ip4_local_protocols, udp_ports, node_by_node, punt_tx, feature_chains, ip4_local_arc,
         )  # fmt: skip

@@ -85,6 +85,7 @@ def forward(
     feature_chains: U16,
     ip4_output_arc: U32,
     interface_tx: Records,
+    node_by_node: U32,
 ) -> int:
     """The next of a packet that is not plain, or whose tunnel has more than an IPv4 header."""
     rare_case()
@@ -105,7 +106,9 @@ def forward(
     arc = int64(ip4_output_arc[m.tx])
     if arc:
         return enter_arc(feature_chains, m, arc)
-    return int64(Next.TUNNEL_OUTPUT) if m.flags & TRACED else leave_tunnel(m, adjacency, interface_tx)
+    return (
+        int64(Next.TUNNEL_OUTPUT) if m.flags & TRACED or node_by_node[0] else leave_tunnel(m, adjacency, interface_tx)
+    )
 
 
 @node(
@@ -132,11 +135,12 @@ def ip4_midchain(
     feature_chains: U16,
     ip4_output_arc: U32,
     interface_tx: Records,
+    node_by_node: U32,
 ) -> None:
     expected = adjacency_to_expect(meta, frame)
     adjacency = adjacencies[uint64(max(expected, 0))]
     tx = adjacency.sw_if_index
-    at_once = adjacency.rewrite_bytes == HEADER_BYTES and ip4_output_arc[tx] == 0
+    at_once = adjacency.rewrite_bytes == HEADER_BYTES and ip4_output_arc[tx] == 0 and node_by_node[0] == 0
     mtu = int64(adjacency.mtu) if at_once else NONE
     first, second = le32(adjacency.rewrite, 0), le64(adjacency.rewrite, ID)
     checksum, addresses = be16(adjacency.rewrite, CHECKSUM), le64(adjacency.rewrite, SOURCE)
@@ -171,6 +175,7 @@ def ip4_midchain(
                 feature_chains,
                 ip4_output_arc,
                 interface_tx,
+                node_by_node,
             )
     if packets:
         count_on(interface_tx, int64(tx), packets, size)

@@ -26,7 +26,7 @@ from pyvpp.trace import TraceRecord
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, be32, le16, le64, put_be64, put_le16, put_le64, u8
 from pyvpp_nodes.ethernet.header import ETHERNET_IP4, HEADER_BYTES, TYPE
-from pyvpp_nodes.ethernet.input import IP4_AS_LOADED
+from pyvpp_nodes.ethernet.plain import IP4_AS_LOADED
 from pyvpp_nodes.fib.tables import FLOW_HASH_DEFAULT
 from pyvpp_nodes.gso.checksum import pseudo_header_sum
 from pyvpp_nodes.gso.segment import UDP_CHECKSUM

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fused or from node to node: the same packets, metadata and counters, whatever the frame is made of."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyvpp.buffers import CSUM_PARTIAL, L2_VALID, LOCALLY_ORIGINATED, TRACED
+from pyvpp.testing import Packet, run_kernel
+from pyvpp_nodes.ethernet.input import Next as EthernetNext
+from pyvpp_nodes.ethernet.input import ethernet_input
+from pyvpp_nodes.fib.tables import Kind
+from pyvpp_nodes.ip4.input import Next as InputNext
+from pyvpp_nodes.ip4.input import ip4_input
+from pyvpp_nodes.ip4.lookup import ip4_lookup
+from pyvpp_nodes.ip4.rewrite import ip4_rewrite
+from tests.graph_nodes.forwarding import MACS, Fib, ethernet, frames, interface_table, ip4, ip4_packets, node_of
+
+FIB = Fib()
+STRING = bytes(range(14))
+NEAR = FIB.adjacency(Kind.REWRITE, 2, STRING, mtu=90)
+FAR = FIB.adjacency(Kind.REWRITE, 3, STRING[::-1])
+LONG = FIB.adjacency(Kind.REWRITE, 3, bytes(18))  # a tagged neighbor's
+OURS = FIB.adjacency(Kind.LOCAL)
+TUNNEL = FIB.adjacency(Kind.MIDCHAIN, 3, bytes(20))
+for prefix, adjacencies in {
+    "10.1.0.0/16": (NEAR,), "10.1.2.77/32": (OURS,), "192.0.2.0/24": (TUNNEL,), "172.16.5.0/24": (NEAR, FAR),
+    "198.51.100.0/24": (FAR,), "203.0.113.0/24": (LONG,),
+}.items():  # fmt: skip
+    FIB.route(prefix, FIB.balance(*adjacencies))
+
+REWRITE, FEATURE, ARC = node_of(Kind.REWRITE), 0x8077, np.array([0, 3, 0], np.uint32)
+META = ("rx", "tx", "adj", "flags", "flow_hash", "error", "gso_type", "gso_size", "feature")
+SHARED = ("interface_ip4", "route_counters")
+KERNELS = {"ethernet": ethernet_input, "input": ip4_input, "lookup": ip4_lookup, "rewrite": ip4_rewrite}
+
+
+class Walk:
+    """A frame on its way from kernel to kernel; what leaves them, by the packet's number, and all that was counted."""
+
+    def __init__(self, tables: dict[str, Any]) -> None:
+        self.tables = {**FIB.tables, "interfaces": interface_table(), **tables}
+        self.left: dict[int, tuple[Any, ...]] = {}
+        self.errors: dict[str, Any] = {}
+        self.counted: dict[str, Any] = {}
+        self.order: dict[int, list[int]] = {}
+
+    def run(self, kernel: str, packets: list[tuple[int, Packet]]) -> None:
+        if not packets:
+            return
+        result = run_kernel(KERNELS[kernel], [packet for _, packet in packets], self.tables)
+        counters = result.counters.astype(np.int64)
+        self.errors[kernel] = self.errors.get(kernel, 0) + counters
+        for name in SHARED:
+            if name in result.tables:
+                table = result.tables[name]
+                sums = [table[field].astype(np.int64) for field in table.dtype.names or ()] or [table.astype(np.int64)]
+                self.counted[name] = self.counted.get(name, 0) + np.array(sums)
+        onward: dict[str, list[tuple[int, Packet]]] = {}
+        for (number, _), next_, data, m in zip(packets, result.nexts, result.packets, result.meta, strict=True):
+            where = self.kernel_of(kernel, next_)
+            start = int(m["cur"])
+            l2 = start - int(m["l2"]) if m["flags"] & L2_VALID else 0
+            if where is None:
+                known = ("l2",) * bool(l2) + ("l3",) * (next_ >= 0x8000)
+                meta = {name: int(m[name]) for name in META} | {name: start - int(m[name]) for name in known}
+                self.left[number] = (kernel if next_ < 0x8000 else "", next_, data, meta)
+                if next_ >= 0x8000:
+                    self.order.setdefault(next_, []).append(number)
+                continue
+            fields = {name: int(m[name]) for name in (*META, "csum_offset")}
+            if kernel != "ethernet":
+                fields["l3"] = l2
+            onward.setdefault(where, []).append((number, Packet(bytes(l2) + data, cur=l2, l2=0, **fields)))
+        for where, some in onward.items():
+            self.run(where, some)
+
+    @staticmethod
+    def kernel_of(kernel: str, next_: int) -> str | None:
+        if kernel == "ethernet" and next_ == EthernetNext.IP4:
+            return "input"
+        if kernel == "input" and next_ == InputNext.LOOKUP:
+            return "lookup"
+        return "rewrite" if next_ == REWRITE else None
+
+
+def both(kernel: str, packets: list[Packet], tables: dict[str, Any]) -> tuple[Walk, Walk]:
+    walks = Walk(tables), Walk({**tables, "node_by_node": np.ones(1, np.uint32)})
+    for walk in walks:
+        walk.run(kernel, list(enumerate(packets)))
+    return walks
+
+
+def assert_the_same(fused: Walk, apart: Walk) -> None:
+    assert fused.left == apart.left
+    for name in SHARED:
+        assert np.array_equal(fused.counted[name], apart.counted.get(name, 0 * fused.counted[name])), name
+    for kernel, counters in apart.errors.items():
+        assert np.array_equal(fused.errors.get(kernel, 0 * counters), counters), kernel
+    for numbers in fused.order.values():  # nothing overtakes what came before
+        assert numbers == sorted(numbers)
+
+
+PLACES = (
+    "10.1.2.2",
+    "10.1.2.2",
+    "10.1.9.9",
+    "10.1.2.77",
+    "192.0.2.1",
+    "172.16.5.4",
+    "198.51.100.1",
+    "203.0.113.1",
+    "8.8.8.8",
+)
+ORDINARY = st.builds(
+    lambda n, destination, ttl: ip4(bytes(n), destination=destination, ttl=ttl, protocol=17),
+    st.integers(0, 80), st.sampled_from(PLACES), st.sampled_from([64, 64, 64, 2, 1]),
+)  # fmt: skip
+DATA = st.one_of(ORDINARY, ORDINARY, ip4_packets(), st.binary(max_size=40))
+FLAGS = st.sampled_from([0, 0, 0, 0, TRACED, LOCALLY_ORIGINATED])
+STATE = st.fixed_dictionaries({"flags": FLAGS, "gso_type": st.sampled_from([0, 0, 0, 0, 1])})
+ARCS = st.sampled_from(
+    [
+        {},
+        {},
+        {"ip4_unicast_arc": np.array([0, 3, 0, 0], np.uint32)},
+        {"ip4_output_arc": np.array([0, 0, 3, 0], np.uint32)},
+    ]
+)
+PADDED = st.tuples(DATA, st.sampled_from([b"", b"", bytes(6)])).map(b"".join)
+MACS_SEEN = st.sampled_from([MACS[1], MACS[1], MACS[1], MACS[2], "ff:ff:ff:ff:ff:ff"])
+TYPES = st.sampled_from([0x0800, 0x0800, 0x0800, 0x0806, 0x8100])
+RX = st.sampled_from([1, 1, 1, 2])
+
+
+def with_features(arcs: dict[str, Any]) -> dict[str, Any]:
+    table = {name: np.zeros(16, np.uint32) for name in arcs}
+    for name, values in arcs.items():
+        table[name][: len(values)] = values
+    return {**table, "feature_chains": np.full(16, FEATURE, np.uint16)}
+
+
+def packet(data: bytes, rx: int, state: dict[str, int]) -> Packet:
+    partial = CSUM_PARTIAL if state["gso_type"] else 0
+    return Packet(data, rx=rx, flags=state["flags"] | partial, gso_type=state["gso_type"], gso_size=20, csum_start=20)
+
+
+@given(frames(st.tuples(PADDED, RX, STATE)), ARCS)
+def test_packets(cases: list[Any], arcs: dict[str, Any]) -> None:
+    assert_the_same(*both("input", [packet(*case) for case in cases], with_features(arcs)))
+
+
+@given(frames(st.tuples(st.builds(ethernet, PADDED, MACS_SEEN, ethertype=TYPES), RX, STATE)), ARCS)
+def test_ethernet_frames(cases: list[Any], arcs: dict[str, Any]) -> None:
+    assert_the_same(*both("ethernet", [packet(*case) for case in cases], with_features(arcs)))
+
+
+@pytest.mark.parametrize("kernel", ["ethernet", "input"])
+def test_what_is_alike_does_not_see_the_other_nodes(kernel: str) -> None:
+    """Without this the properties above could compare the long way with itself."""
+    to_neighbor = [ip4(bytes(n), destination=PLACES[n % 3]) for n in range(20)]
+    to_us = [ip4(bytes(n), destination="10.1.2.77") for n in range(20)]
+    for sent, last in ((to_neighbor, "rewrite"), (to_us, "lookup")):
+        data = [ethernet(each, MACS[1]) for each in sent] if kernel == "ethernet" else sent
+        fused, apart = both(kernel, [Packet(each, flags=0) for each in data], {})
+        assert_the_same(fused, apart)
+        assert set(fused.errors) == {kernel}
+        assert last in apart.errors
+
+
+def test_from_the_first_that_is_otherwise_on_all_go_the_long_way() -> None:
+    sent = [ip4(bytes(n), destination="10.1.2.2") for n in range(20)]
+    sent[5] = ip4(bytes(5), destination="10.1.2.2", ttl=1)
+    fused, apart = both("input", [Packet(each, flags=0) for each in sent], {})
+    assert_the_same(fused, apart)
+    seen = Walk({})
+    seen.run("input", list(enumerate(Packet(each, flags=0) for each in sent[:5] + sent[6:])))
+    assert set(seen.errors) == {"input"}
+    assert set(fused.errors) == {"input", "lookup", "rewrite"}
+
+
+@pytest.mark.parametrize("which", ["traced", "switched off", "several paths", "few"])
+def test_what_goes_from_node_to_node(which: str) -> None:
+    destination = "172.16.5.4" if which == "several paths" else "10.1.2.2"
+    walk = Walk({"node_by_node": np.full(1, which == "switched off", np.uint32)})
+    packets = [Packet(ip4(destination=destination), flags=TRACED if which == "traced" else 0) for _ in range(20)]
+    walk.run("input", list(enumerate(packets[:7] if which == "few" else packets)))
+    assert set(walk.errors) == {"input", "lookup", "rewrite"}
