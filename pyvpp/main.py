@@ -219,8 +219,8 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
     try:
         withheld = frozenset[str]() if options.gro in ("on", "graph") else frozenset({"gro"})
         engine = Engine(
-            declarations, workers=options.workers, buffers=options.buffers, hugepages=options.hugepages,
-            withheld=withheld,
+            declarations, workers=options.workers, cpus=options.cpus, buffers=options.buffers,
+            hugepages=options.hugepages, withheld=withheld,
         )  # fmt: skip
     except (OSError, MemoryError) as error:
         raise OperatorError(f"--buffers {options.buffers}: no memory for so many: {error}") from error

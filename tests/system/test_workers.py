@@ -7,6 +7,7 @@ more slows nobody down.
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -128,6 +129,14 @@ def test_tcp_while_queues_move_and_tables_grow(between: Callable[..., Between]) 
         there.pyvpp.ctl(f"ip route add 10.{100 + step}.0.0/16 via {RIGHT} host-right")
         transfer(there.left, there.right, RIGHT, megabytes=2)
     assert not [each for each in there.pyvpp.data("show errors") if each["severity"] == "error"]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+def test_workers_stay_on_their_cpus(make_sandbox: Callable[[], Sandbox]) -> None:
+    sandbox = make_sandbox()
+    first, second = map(str, sorted(os.sched_getaffinity(0))[:2])
+    with running(sandbox, sandbox.namespace("router"), "--corelist-workers", f"{second},{first}") as pyvpp:
+        assert [thread["cpus"] for thread in pyvpp.data("show threads")[1:]] == [second, first]
 
 
 def test_rings_are_shown(between: Callable[..., Between]) -> None:
