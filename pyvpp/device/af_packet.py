@@ -166,10 +166,14 @@ class AfPacket:
         flags = int(struct.unpack_from("H", self._ask(_SIOCGIFFLAGS))[0])
         return flags & (_IFF_UP | _IFF_RUNNING) == _IFF_UP | _IFF_RUNNING
 
-    def close(self) -> None:
+    def remove_program(self) -> None:
+        """Linux' network stack has what arrives, as well."""
         if self._ingress is not None:
             os.close(self._ingress)
             self._ingress = None
+
+    def close(self) -> None:
+        self.remove_program()
         for queue in self.queues:
             queue.close()
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyvpp.buffers import HUGEPAGES
+from pyvpp.device.af_packet import AfPacket
 from pyvpp.device.af_xdp import AfXdp, check_mtu
 from pyvpp.device.af_xdp_interface import add_af_xdp_interface
 from pyvpp.device.af_xdp_socket import AF_XDP, RX_SLOTS, Options
@@ -128,7 +129,7 @@ def _rx_slots(engine: Engine) -> int:
 
 
 def let_go(engine: Engine) -> None:
-    """Takes XDP programs off the NICs, before those go back to Linux."""
+    """Takes programs off the NICs, before those go back to Linux, which would hear nothing until we are gone."""
     for interface in engine.interfaces:
-        if isinstance(interface.device, AfXdp):
+        if isinstance(interface.device, AfPacket | AfXdp):
             interface.device.remove_program()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ from pyvpp.device.af_packet import AfPacket
 from pyvpp.device.af_packet_socket import Options
 from pyvpp.device.syscalls import take_socket_error
 from pyvpp.device.tap import Tap, open_pod_tun
+from pyvpp.device.uplink import let_go
 from pyvpp.interface import ADMIN_UP, HOST, INTERFACE, UPLINK
 from pyvpp.jit import jit
 from pyvpp.linux import netns
@@ -825,6 +827,11 @@ def test_what_is_ours_alone_goes_no_further(pair: Namespaces) -> None:
     assert device.statistics().packets >= 1
     device.close()
     assert answered()
+    device = AfPacket("veth0", pair.near, alone=True)
+    assert not answered()
+    let_go(SimpleNamespace(interfaces=[SimpleNamespace(device=device)]))  # type: ignore[arg-type]
+    assert not device.alone and answered(), "Linux has its NIC before our sockets are closed"
+    device.close()
 
 
 def test_longer_than_the_mtu(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> None:
