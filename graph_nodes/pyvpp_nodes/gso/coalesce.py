@@ -12,6 +12,7 @@ from pyvpp.buffers import (
     CSUM_VALID,
     HEADROOM,
     LARGE_BUFFERS,
+    LARGE_SLOT,
     NO_BUFFER,
     give_back,
     slot_start,
@@ -27,6 +28,7 @@ from pyvpp_nodes.gso.stream import (
     GRO_FLOW,
     IP6_BYTES,
     IP6_PAYLOAD_LENGTH,
+    MOST,
     continues,
     is_verified,
     payload_of,
@@ -68,9 +70,13 @@ def open_flow(heap: U8, flow: Record, m: Record, b: int, position: int, ip: int,
 
 @inline
 def make_room(heap: U8, meta: Records, flow: Record, frame: U32, pool: U32) -> bool:
-    """Moves the flow's first packet into a large buffer, which takes its place in the frame; False: there is none."""
+    """Moves the flow's first packet into a large buffer, which takes its place in the frame; False: there is none.
+
+    One that is in a large buffer already stays, unless so many tunnels were taken off that less than the longest
+    packet fits behind them.
+    """
     b = int64(flow.buffer)
-    if b < LARGE_BUFFERS:
+    if b < LARGE_BUFFERS and int64(flow.ip) + MOST <= slot_start(b) + LARGE_SLOT:
         return True
     large = take_large(pool)
     if large == NO_BUFFER:

@@ -14,7 +14,7 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Raw
 
-from pyvpp.buffers import CSUM_PARTIAL, CSUM_VALID, TRACED
+from pyvpp.buffers import CSUM_PARTIAL, CSUM_VALID, LARGE_BUFFERS, TRACED, buffer_at
 from pyvpp.interface import INTERFACE, P2P
 from pyvpp.node import FREE
 from pyvpp.testing import Packet, run_kernel
@@ -402,6 +402,21 @@ def test_gso_packets_and_shared_buffers_are_left_alone():
     assert run(packets).nexts == [PASSED, PASSED, PASSED, FREE]
     packets[1] = leaving(frame[1], ref=2)
     assert run(packets).nexts == [PASSED, PASSED, PASSED, FREE]
+
+
+@pytest.mark.parametrize("behind", [0, 4000, 12000])
+def test_a_packet_far_into_its_large_buffer_grows_no_further_than_that(behind):
+    """As one out of many tunnels, one in the other: a packet of 64 KiB no longer fits behind all their headers."""
+    n = 4000
+    frame = [tcp(1 + k * n, n, ip=IP(src="10.1.1.2", dst="10.2.1.2", id=k, flags="DF")) for k in range(16)]
+    packets = [leaving(bytes(behind) + frame[0]), *map(leaving, frame[1:])]
+    packets[0].cur = behind
+    result = run(packets)
+    for data, m in left(result):
+        (b,) = {buffer_at(int(m["cur"])), buffer_at(int(m["cur"]) + len(data) - 1)}
+        assert b < LARGE_BUFFERS
+    assert [segment for data, m in left(result) for segment in finished(data, m)] == frame
+    assert joined(result) == [16]
 
 
 def test_vlan_frames_pass():
