@@ -4,7 +4,8 @@
 A feature of the arc interface-output. What a device does says `offload` of its interface: nothing at all (the
 packet generator), no UDP segmentation (a TUN of an old kernel), or checksums behind the first IP header only, where a
 packet that went into a tunnel needs its inner one (a NIC without tx-checksum-ip-generic). Where a device lacks any of
-it this node is on from the start; `set interface feature gso` switches it.
+it this node is on from the start; `set interface feature gso` switches it. A device that would not find the checksum of
+a large packet is not left to segment it either.
 
 TCP and UDP over IPv4 and IPv6 are segmented, in Ethernet frames behind at most two VLAN tags. A packet that comes
 behind a segmented one stays behind its segments.
@@ -46,10 +47,8 @@ class Counter(NodeCounter):
 
 @inline
 def is_carried(offload: int, gso_type: int) -> bool:
-    """Whether the device takes a packet of this GSO type; none is always taken."""
+    """Whether the device segments packets of this GSO type."""
     kind = gso_type & ~ECN
-    if kind == 0:
-        return True
     wanted = OFFLOAD_TSO4 if kind == TCP4 else OFFLOAD_TSO6 if kind == TCP6 else OFFLOAD_USO if kind == UDP_L4 else 0
     return offload & wanted != 0
 
@@ -93,7 +92,8 @@ def gso(
         to = next_feature(feature_chains, m)
         offload = int64(interfaces[m.tx].offload)
         ip = int64(m.cur) if interfaces[m.tx].flags & P2P else ip_behind(heap, m)
-        if not is_carried(offload, int64(m.gso_type)):
+        completed = is_completed(heap, m, ip, offload)
+        if m.gso_type and not (completed and is_carried(offload, int64(m.gso_type))):
             sent, result = segment(heap, meta, b, ip, pool, emit, to)
             counters[Counter.SEGMENTS] += uint64(sent)
             counters[result] += uint64(1)
@@ -102,7 +102,7 @@ def gso(
                 m.error = error_base + result
                 nexts[i] = Next.DROP
             continue
-        if not is_completed(heap, m, ip, offload):
+        if not completed:
             complete_checksum(heap, m)
             counters[Counter.COMPLETED] += uint64(1)
         nexts[i] = HELD if emit[0] != 0 and emit_to(emit, int64(b), to) else to
