@@ -87,8 +87,8 @@ def route_to_expect(
 ) -> int:
     """The route of a frame's first, middle and last packet, if it is one and has a single path, else NONE.
 
-    Where the expectation holds a packet costs GAIN6; were two routes taken in turns at random,
-    mispredicted branches would cost more than that.
+    Where the expectation holds neither load balance nor counters are touched for each packet; were two routes taken in
+    turns at random, mispredicted branches would cost more than that saves.
     """
     n = len(frame)
     if n < WORTH_EXPECTING:
