@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pyvpp.buffers import FLOW_HASH
 from pyvpp.testing import Packet, run_kernel
-from pyvpp_nodes.fib.forwarding import CACHED_WORDS
+from pyvpp_nodes.fib.forwarding import CACHED_WORDS, WORTH_EXPECTING
 from pyvpp_nodes.fib.tables import LB_RECEIVE, Kind
 from pyvpp_nodes.fib.trie.lookup import ROOT_BITS
 from pyvpp_nodes.ip4.lookup import ip4_lookup
@@ -85,8 +85,27 @@ def test_the_hash_is_kept_for_those_behind():
 def test_each_interface_has_its_table():
     roots = np.concatenate([tables()["ip4_fib_roots"], np.zeros(1 << ROOT_BITS, np.uint32)])  # the second one is empty
     mine = {**tables(), "ip4_fib_roots": roots, "interfaces": interface_table({2: {"fib_index": 1}})}
-    packets = [Packet(ip4(destination="10.9.9.9"), rx=rx) for rx in (1, 2)]
-    assert run_kernel(ip4_lookup, packets, mine).nexts == [node_of(Kind.REWRITE), node_of(Kind.DROP)]
+    for n in (2, 4 * WORTH_EXPECTING):
+        packets = [Packet(ip4(destination="10.9.9.9"), rx=2 if k == 1 else 1) for k in range(n)]
+        expected = [node_of(Kind.DROP if k == 1 else Kind.REWRITE) for k in range(n)]
+        assert run_kernel(ip4_lookup, packets, mine).nexts == expected
+
+
+@pytest.mark.parametrize("common", DESTINATIONS)
+def test_what_a_frame_has_in_common_holds_for_those_that_have_it(common):
+    """First, middle and last go to one place; some between, whose flows differ, and some of all others."""
+    packets = [ip4(udp(source_port=k), destination=common) for k in range(4 * WORTH_EXPECTING)]
+    for k, other in enumerate(DESTINATIONS):
+        packets[2 * k + 3 if 2 * k + 3 != len(packets) // 2 else 1] = ip4(udp(), destination=other)
+    result = run_kernel(ip4_lookup, [Packet(data) for data in packets], tables())
+    expected = [reference(data) for data in packets]
+    assert [(int(m["adj"]), next_) for m, next_ in zip(result.meta, result.nexts, strict=True)] == [
+        (adjacency, next_) for _, next_, adjacency in expected
+    ]
+    counted = result.tables["route_counters"]["packets"]
+    assert [int(counted[route]) for route, _, _ in expected] == [
+        sum(route == other for other, _, _ in expected) for route, _, _ in expected
+    ]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from scapy.layers.inet import IP
 
 from pyvpp.buffers import HEADROOM, LOCALLY_ORIGINATED, TRACED
 from pyvpp.testing import Packet, run_kernel
+from pyvpp_nodes.fib.forwarding import WORTH_EXPECTING
 from pyvpp_nodes.fib.tables import Kind
 from pyvpp_nodes.ip4.midchain import Counter, Next, ip4_midchain
 from tests.graph_nodes.forwarding import Fib, frames, internet_checksum, ip4, ip4_packets, with_checksum
@@ -114,11 +115,17 @@ def test_a_header_goes_where_there_is_room_and_nowhere_else():
         left = room >= 84
         assert (result.nexts == [UNDER[1][1]], result.counters[Counter.NO_ROOM]) == (left, not left)
         assert left or int(result.meta[0]["error"]) == 9 + Counter.NO_ROOM
+        among = [Packet(data, adj=TUNNELS[1]) for _ in range(2 * WORTH_EXPECTING)]
+        among[1] = packet
+        assert run_kernel(ip4_midchain, among, FIB.tables).counters[Counter.NO_ROOM] == (not left)
 
 
 def test_the_output_arc_of_the_tunnel():
     arc = np.zeros(16, np.uint32)
     arc[3] = 3
     tables = {**FIB.tables, "ip4_output_arc": arc, "feature_chains": np.full(16, 0x8077, np.uint16)}
-    packets = [Packet(ip4(), adj=tunnel) for tunnel in TUNNELS]
-    assert run_kernel(ip4_midchain, packets, tables).nexts == [0x8077, UNDER[1][1]]
+    for n in (2, 4 * WORTH_EXPECTING):
+        packets = [Packet(ip4(), adj=TUNNELS[k == 1]) for k in range(n)]
+        result = run_kernel(ip4_midchain, packets, tables)
+        assert result.nexts == [UNDER[1][1] if k == 1 else 0x8077 for k in range(n)]
+        assert int(result.tables["interface_tx"]["packets"][INTERFACES[0]]) == 0  # tunnel-output will count them

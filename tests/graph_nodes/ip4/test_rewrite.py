@@ -10,6 +10,7 @@ from scapy.layers.l2 import Ether
 
 from pyvpp.buffers import CSUM_PARTIAL, LOCALLY_ORIGINATED
 from pyvpp.testing import Packet, run_kernel
+from pyvpp_nodes.fib.forwarding import WORTH_EXPECTING
 from pyvpp_nodes.fib.tables import Kind
 from pyvpp_nodes.ip4.rewrite import Counter, Next, ip4_rewrite
 from tests.graph_nodes.forwarding import (
@@ -130,5 +131,7 @@ def test_the_output_arc_begins_here():
     arc = np.zeros(16, np.uint32)
     arc[2] = 3
     tables = {**FIB.tables, "ip4_output_arc": arc, "feature_chains": np.full(16, 0x8077, np.uint16)}
-    packets = [Packet(ip4(), adj=ETHERNET), Packet(ip4(), adj=TUN)]
-    assert run_kernel(ip4_rewrite, packets, tables).nexts == [0x8077, output_of(1)]
+    for n in (2, 4 * WORTH_EXPECTING):
+        packets = [Packet(ip4(), adj=TUN if k == 1 else ETHERNET) for k in range(n)]
+        expected = [output_of(1) if k == 1 else 0x8077 for k in range(n)]
+        assert run_kernel(ip4_rewrite, packets, tables).nexts == expected

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pyvpp.buffers import FLOW_HASH
 from pyvpp.testing import Packet, run_kernel
-from pyvpp_nodes.fib.forwarding import CACHED_ROUTES, CACHED_WORDS
+from pyvpp_nodes.fib.forwarding import CACHED_ROUTES, CACHED_WORDS, WORTH_EXPECTING
 from pyvpp_nodes.fib.tables import LOAD_BALANCE, Kind
 from pyvpp_nodes.fib.trie.lookup import ROOT_BITS
 from pyvpp_nodes.ip6.lookup import ip6_lookup
@@ -93,6 +93,23 @@ def test_each_interface_has_its_table():
     packets = [Packet(ip6(destination="2001:db8:9::9"), rx=rx) for rx in (1, 2, 2, 1)]
     rewrite, drop = node_of(Kind.REWRITE), node_of(Kind.DROP)
     assert run_kernel(ip6_lookup, packets, tables).nexts == [rewrite, drop, drop, rewrite]
+
+
+@pytest.mark.parametrize("common", DESTINATIONS)
+def test_what_a_frame_has_in_common_holds_for_those_that_have_it(common):
+    """First, middle and last go to one place; some between, whose flows differ, and some of all others."""
+    packets = [ip6(udp(source_port=k), destination=common) for k in range(4 * WORTH_EXPECTING)]
+    for k, other in enumerate(DESTINATIONS):
+        packets[2 * k + 3 if 2 * k + 3 != len(packets) // 2 else 1] = ip6(udp(), destination=other)
+    result = run_kernel(ip6_lookup, [Packet(data) for data in packets], FIB.tables)
+    expected = [reference(data) for data in packets]
+    assert [(int(m["adj"]), next_) for m, next_ in zip(result.meta, result.nexts, strict=True)] == [
+        (adjacency, next_) for _, next_, adjacency in expected
+    ]
+    counted = result.tables["route_counters"]["packets"]
+    assert [int(counted[route]) for route, _, _ in expected] == [
+        sum(route == other for other, _, _ in expected) for route, _, _ in expected
+    ]
 
 
 def test_the_last_destination_counts_with_all_its_bits():

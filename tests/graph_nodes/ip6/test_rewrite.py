@@ -9,6 +9,7 @@ from scapy.layers.l2 import Ether
 
 from pyvpp.buffers import CSUM_PARTIAL, LOCALLY_ORIGINATED
 from pyvpp.testing import Packet, run_kernel
+from pyvpp_nodes.fib.forwarding import WORTH_EXPECTING
 from pyvpp_nodes.fib.tables import Kind
 from pyvpp_nodes.ip6.rewrite import Counter, Next, ip6_rewrite
 from tests.graph_nodes.forwarding import MACS, NEIGHBOR_MAC, Fib, ethernet, frames, ip6, ip6_packets, output_of
@@ -102,5 +103,7 @@ def test_the_output_arc_begins_here():
     arc = np.zeros(16, np.uint32)
     arc[2] = 3
     tables = {**FIB.tables, "ip6_output_arc": arc, "feature_chains": np.full(16, 0x8077, np.uint16)}
-    packets = [Packet(ip6(), adj=ETHERNET), Packet(ip6(), adj=TUN)]
-    assert run_kernel(ip6_rewrite, packets, tables).nexts == [0x8077, output_of(1)]
+    for n in (2, 4 * WORTH_EXPECTING):
+        packets = [Packet(ip6(), adj=TUN if k == 1 else ETHERNET) for k in range(n)]
+        expected = [output_of(1) if k == 1 else 0x8077 for k in range(n)]
+        assert run_kernel(ip6_rewrite, packets, tables).nexts == expected
