@@ -103,6 +103,40 @@ def test_mixed_frames(cases):
     assert result.packets == [data for data, _, _ in cases]
 
 
+SOURCES = ["10.1.1.9", "10.1.2.1", "10.7.1.1", "203.0.113.5"]
+KINDS = [
+    {"payload": bytes(8), "protocol": 1},
+    {"payload": bytes(8), "protocol": 47},
+    {"payload": bytes(8), "protocol": 1, "fragment": 0x2000},
+    {"payload": bytes(8), "protocol": 1, "options": b"\1\1\1\0"},
+    {"payload": bytes(20), "protocol": 6},
+    *(
+        {"payload": struct.pack("!HHHH", 1, 2, n, checksum) + bytes(4), "protocol": 17}
+        for n in (7, 8, 12, 13)
+        for checksum in (0, 1)
+    ),
+]
+
+
+@pytest.mark.parametrize("rx", [1, HOST_TAP])
+@pytest.mark.parametrize("source", SOURCES)
+def test_nothing_is_taken_for_what_the_first_packet_was(source, rx):
+    """Each kind of packet from everywhere behind a good one."""
+    cases = [
+        (ip4(source=each, destination="10.1.2.1", **kind), 0, each_rx)
+        for each_rx in (1, 2, HOST_TAP)
+        for each in SOURCES
+        for kind in KINDS
+    ]
+    cases.insert(0, (ip4(source=source, destination="10.1.2.1", **KINDS[0]), 0, rx))
+    result = run_kernel(ip4_local, [Packet(data, flags=flags, rx=rx) for data, flags, rx in cases], TABLES)
+    expected = [reference(*case) for case in cases]
+    assert result.nexts == [next_ for next_, _ in expected]
+    assert [int(result.counters[counter]) for counter in Counter] == [
+        sum(fault == counter for _, fault in expected) for counter in Counter
+    ]
+
+
 @pytest.mark.parametrize("upper", [UDP(sport=5, dport=6), TCP(sport=5, dport=6)])
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 1400])
 def test_scapy_checksums(upper, size):
