@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP, UDP
 
-from pyvpp.buffers import CSUM_PARTIAL, CSUM_VALID
+from pyvpp.buffers import CSUM_PARTIAL, CSUM_VALID, TRACED
 from pyvpp.interface import HOST
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.fib.tables import Kind
@@ -135,6 +135,24 @@ def test_nothing_is_taken_for_what_the_first_packet_was(source, rx):
     assert [int(result.counters[counter]) for counter in Counter] == [
         sum(fault == counter for _, fault in expected) for counter in Counter
     ]
+
+
+def test_a_listener_gets_its_datagrams_at_once_but_for_the_traced():
+    ports = np.zeros(1 << 16, np.uint16)
+    ports[[2, 0xFFFF]] = 0x8022, 0x80FF
+    cases = [
+        (struct.pack("!HHHH", 1, port, 8 + n, checksum) + bytes(n), flags)
+        for port in (2, 3, 0x0200, 0xFFFF)
+        for n, checksum in ((0, 0), (0, 0xCBCB), (4, 0))
+        for flags in (0, TRACED, CSUM_VALID)
+    ]
+    packets = [Packet(ip4(data, source="10.1.1.9", protocol=17), flags=flags) for data, flags in cases]
+    result = run_kernel(ip4_local, packets, {**TABLES, "udp_ports": ports})
+    for packet, (data, flags), next_ in zip(packets, cases, result.nexts, strict=True):
+        port = int.from_bytes(data[2:4], "big")
+        wrong = data[6:8] != b"\0\0" and flags != CSUM_VALID and not l4_is_good(packet.data)
+        listener = int(ports[port]) if flags != TRACED else 0
+        assert next_ == (Next.DROP if wrong else listener or int(PROTOCOLS[17]))
 
 
 @pytest.mark.parametrize("upper", [UDP(sport=5, dport=6), TCP(sport=5, dport=6)])
