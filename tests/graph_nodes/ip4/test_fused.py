@@ -26,9 +26,10 @@ FAR = FIB.adjacency(Kind.REWRITE, 3, STRING[::-1])
 LONG = FIB.adjacency(Kind.REWRITE, 3, bytes(18))  # a tagged neighbor's
 OURS = FIB.adjacency(Kind.LOCAL)
 TUNNEL = FIB.adjacency(Kind.MIDCHAIN, 3, bytes(20))
+UNRESOLVED = FIB.adjacency(Kind.ARP, 3, bytes(14))
 for prefix, adjacencies in {
     "10.1.0.0/16": (NEAR,), "10.1.2.77/32": (OURS,), "192.0.2.0/24": (TUNNEL,), "172.16.5.0/24": (NEAR, FAR),
-    "198.51.100.0/24": (FAR,), "203.0.113.0/24": (LONG,),
+    "198.51.100.0/24": (FAR,), "203.0.113.0/24": (LONG,), "203.0.114.0/24": (UNRESOLVED,),
 }.items():  # fmt: skip
     FIB.route(prefix, FIB.balance(*adjacencies))
 
@@ -189,3 +190,23 @@ def test_what_goes_from_node_to_node(which: str) -> None:
     packets = [Packet(ip4(destination=destination), flags=TRACED if which == "traced" else 0) for _ in range(20)]
     walk.run("input", list(enumerate(packets[:7] if which == "few" else packets)))
     assert set(walk.errors) == {"input", "lookup", "rewrite"}
+
+
+@pytest.mark.parametrize("kernel", ["ethernet", "input"])
+@pytest.mark.parametrize("destination", ["10.1.2.2", "10.1.2.77", "192.0.2.1", "203.0.113.1", "203.0.114.1", "8.8.8.8"])
+def test_one_packet_is_otherwise(kernel: str, destination: str) -> None:
+    """Where nobody looks in advance; everywhere the rest goes, neighbors with longer strings and unresolved ones too."""
+    usual = ip4(bytes(30), destination=destination)
+    elsewhere = [ip4(bytes(30), destination=each) for each in PLACES]
+    for odd, rx in (
+        *((each, 1) for each in elsewhere),
+        (usual, 2),
+        (usual + bytes(6), 1),
+        (usual[:-3], 1),
+        (ip4(ttl=1), 1),
+    ):
+        sent = [(usual, 1)] * 20
+        sent[7] = (odd, rx)
+        for arcs in ({}, {"ip4_output_arc": np.array([0, 0, 3, 3], np.uint32)}):
+            data = [(ethernet(each, MACS[rx]), rx) if kernel == "ethernet" else (each, rx) for each, rx in sent]
+            assert_the_same(*both(kernel, [Packet(each, rx=rx, flags=0) for each, rx in data], with_features(arcs)))
