@@ -233,7 +233,8 @@ class Buffers:
     """Heap, metadata and the workers' pools: `small` small buffers in all, shared out evenly.
 
     A worker's are neighbors: the processor fetches the line after the one it was asked for, which must not be one
-    that another worker writes. They stay its own, since whoever ends a packet for it gives the buffer back to it.
+    that another worker writes. They stay its own, since it ends every packet that it took one for. Devices that hold
+    buffers may mix them: see `charge` and `send_home`.
     """
 
     def __init__(self, small: int = 16384, workers: int = 1, hugepages: str = "auto", heap: Any = None) -> None:
@@ -276,8 +277,54 @@ class Buffers:
         pool[POOL_SMALL] = len(kept)
         return free[positions]
 
+    def charge(self, lent: U32, worker: int) -> bool:
+        """Has a worker answer for small buffers that a device holds, in place of those who did; at a barrier only.
+
+        They get as many free ones of its own for them, so that all workers have as many as before. False when it has
+        too few: then nothing is changed.
+        """
+        lent = lent[self._owner[lent] != worker]
+        if len(lent) > int(self.pools[worker][POOL_SMALL]):
+            return False
+        given = self.take_free(worker, len(lent), lambda free: np.ones(len(free), bool))
+        self._owner[given] = self._owner[lent]
+        self._owner[lent] = worker
+        self.put_back(given)
+        return True
+
+    def have_strayed(self) -> bool:
+        """Whether a quarter of what one worker may have are free buffers of others, who may run short of them.
+
+        A packet that leaves by a queue which several workers send by ends at whoever looks first. A guess while workers
+        run, which take and give meanwhile.
+        """
+        return any(
+            4 * len(self.pools) * np.count_nonzero(self._owner[free] != worker) > total
+            for worker, pool in enumerate(self.pools)
+            for free, total in ((self._free(pool, False), self.small), (self._free(pool, True), LARGE_BUFFERS))
+        )
+
+    def send_home(self) -> None:
+        """Gives each worker its free buffers back from the others; at a barrier only."""
+        strayed = []
+        for worker, pool in enumerate(self.pools):
+            for large in (False, True):
+                free = self._free(pool, large)
+                away = self._owner[free] != worker
+                strayed.append(free[away])
+                kept = free[~away]
+                free[: len(kept)] = kept
+                pool[POOL_LARGE if large else POOL_SMALL] = len(kept)
+        self.put_back(np.concatenate(strayed))
+
+    @staticmethod
+    def _free(pool: U32, large: bool) -> U32:
+        """A worker's free list of one kind, the buffers themselves and no copy."""
+        start, n = (int(pool[POOL_LARGE_START]), POOL_LARGE) if large else (POOL_ENTRIES, POOL_SMALL)
+        return pool[start : start + int(pool[n])]
+
     def put_back(self, buffers: U32) -> None:
-        """Frees buffers, each for the worker that had it at first; at a barrier only."""
+        """Frees buffers, each for the worker that answers for it; at a barrier only."""
         put = plain(give_back)
         for b in buffers:
             put(self.pools[int(self._owner[b])], int(b))

@@ -294,6 +294,9 @@ class Engine:
         if len(self._inject_buffers) < INJECT_BUFFERS // 2:
             with self.barrier():
                 self._reserve_inject_buffers()
+        if len(self.workers) > 1 and self.buffers.have_strayed():
+            with self.barrier():
+                self.buffers.send_home()
         for function in self._timers:
             try:
                 function()

@@ -31,7 +31,8 @@ class RxMode(Enum):
 
 @dataclass(eq=False)
 class RxQueue:
-    """A queue of an interface. `placed` is told by which worker it is read from now on."""
+    """A queue of an interface. `placed` is told by which worker it is going to be read, at a barrier; what it raises
+    leaves the queue where it is."""
 
     interface: Interface
     number: int
@@ -75,6 +76,7 @@ class RxQueues:
         """A queue read by an input node that is in the graph already."""
         chosen = self._engine.workers[self.least_busy() if worker is None else worker]
         queue = RxQueue(interface, len(self.of(interface)), node, fds, chosen, placed)
+        placed(chosen)
         self._queues.append(queue)
         self._begin(queue)
         self.set_inputs()
@@ -87,8 +89,9 @@ class RxQueues:
         self.set_inputs()
 
     def place(self, queue: RxQueue, worker: int) -> None:
-        """Has another worker read it from now on."""
+        """Has another worker read it from now on. Raises OperatorError when its device refuses."""
         with self._engine.barrier():
+            queue.placed(self._engine.workers[worker])
             self._end(queue)
             queue.worker = self._engine.workers[worker]
             self._begin(queue)
@@ -113,7 +116,6 @@ class RxQueues:
     def _begin(self, queue: RxQueue) -> None:
         for fd in queue.fds:
             queue.worker.watch(fd, queue.node)
-        queue.placed(queue.worker)
         self._write_mode(queue)
         queue.worker.rows[queue.node]["ready"] = 1
         queue.worker.wake()

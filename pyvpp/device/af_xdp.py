@@ -288,6 +288,19 @@ class AfXdp:
         heap[int(row.fill_producer) :][:4].view(np.uint32)[0] = wanted
         return wanted
 
+    def read_by(self, buffers: Buffers, queue: int, worker: int) -> None:
+        """Charges the buffers that Linux has for a receive queue to the worker that is going to read it; at a barrier.
+
+        Raises OperatorError when that has too few for it.
+        """
+        meta = buffers.meta
+        lent = np.flatnonzero((meta["flags"] == LENT_RX) & (meta["rx"] == self._rows[queue])).astype(np.uint32)
+        if not buffers.charge(lent, worker):
+            raise self._error(
+                f"worker {worker} has too few free buffers to take over the {len(lent)} of a receive queue; "
+                "choose a smaller rx-queue-size or more --buffers"
+            )
+
     def _is_whole(self, buffers: Any) -> Any:
         """Which of some small buffers lie on one side of every boundary."""
         starts = small_slots(buffers)

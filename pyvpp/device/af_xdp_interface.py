@@ -14,6 +14,7 @@ from pyvpp.interface import UPLINK, Interface
 
 if TYPE_CHECKING:
     from pyvpp.engine import Engine
+    from pyvpp.worker import Worker
 
 KIND = "af-xdp"
 
@@ -62,5 +63,9 @@ def add_af_xdp_interface(
     for number, fd in enumerate(device.poll_fds()):
         worker = workers[number % len(workers)]
         node = queue_node(interface, number)
-        engine.add_input("af-xdp-input", node, interface, [fd], worker, instance=first + number)
+
+        def placed(worker: Worker, queue: int = number) -> None:
+            device.read_by(engine.buffers, queue, worker.index)
+
+        engine.add_input("af-xdp-input", node, interface, [fd], worker, instance=first + number, placed=placed)
     return interface

@@ -72,6 +72,61 @@ def test_the_last_given_back_is_the_first_taken(heap, steps):
     assert len(set(held)) == len(held)
 
 
+def any_of(free):
+    return np.ones(len(free), bool)
+
+
+@pytest.mark.parametrize("lent", [0, 1, 20, 32])
+def test_who_takes_a_device_over_answers_for_its_buffers(heap, lent):
+    """Worker 0 has its own back, and when the device has gone, so has worker 1."""
+    buffers = Buffers(SMALL, workers=2, heap=heap)
+    with_device = buffers.take_free(0, lent, any_of)
+    assert buffers.charge(with_device, 1)
+    assert [int(pool[POOL_SMALL]) for pool in buffers.pools] == [32, 32 - lent]
+    passed_on = with_device[: lent // 2]  # packets that worker 1 read and is done with; others took their place
+    with_device = np.concatenate([with_device[lent // 2 :], buffers.take_free(1, min(lent // 2, 32 - lent), any_of)])
+    for b in passed_on[: min(lent // 2, 32 - lent)]:
+        give_back(buffers.pools[1], int(b))
+    assert buffers.charge(with_device, 0) and buffers.charge(with_device, 1)
+    buffers.put_back(np.concatenate([with_device, passed_on[min(lent // 2, 32 - lent) :]]))
+    assert [int(pool[POOL_SMALL]) for pool in buffers.pools] == [32, 32]
+    assert len({int(take_small(pool)) for pool in buffers.pools for _ in range(32)}) == SMALL
+
+
+def test_who_has_too_few_buffers_takes_no_device_over(heap):
+    buffers = Buffers(SMALL, workers=2, heap=heap)
+    with_device = buffers.take_free(0, 20, any_of)
+    kept = buffers.take_free(1, 13, any_of)
+    assert not buffers.charge(with_device, 1)
+    assert [int(pool[POOL_SMALL]) for pool in buffers.pools] == [12, 19]
+    buffers.put_back(np.concatenate([with_device, kept]))
+    assert [int(pool[POOL_SMALL]) for pool in buffers.pools] == [32, 32]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 2), st.integers(0, 2)), max_size=300))
+def test_strayed_buffers_are_sent_home(heap, moves):
+    """Each worker has its own again, and none is free twice; buffers that are in use stay so."""
+    buffers = Buffers(SMALL, workers=3, heap=heap)
+    mine = [sorted(map(int, buffers._free(pool, large))) for pool in buffers.pools for large in (False, True)]
+    used = int(take_small(buffers.pools[0]))
+    assert not buffers.have_strayed()
+    for large, giver, taker in moves:
+        b = int((take_large if large else take_small)(buffers.pools[giver]))
+        if b != NO_BUFFER:
+            give_back(buffers.pools[taker], b)
+    away = [
+        max(sum(int(b) not in mine[2 * k + large] for b in buffers._free(pool, large)) for k, pool in enumerate(buffers.pools))
+        for large in (False, True)
+    ]  # fmt: skip
+    assert buffers.have_strayed() == (away[0] > SMALL / 12 or away[1] > LARGE_BUFFERS / 12)
+    buffers.send_home()
+    assert not buffers.have_strayed()
+    mine[0].remove(used)
+    assert [
+        sorted(map(int, buffers._free(pool, large))) for pool in buffers.pools for large in (False, True)
+    ] == mine  # fmt: skip
+
+
 def test_metadata_is_one_cache_line(heap):
     meta = Buffers(SMALL, heap=heap).meta
     assert (meta.ctypes.data % 64, BUFFER.itemsize) == (0, 64)

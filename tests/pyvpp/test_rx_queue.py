@@ -14,8 +14,10 @@ from pyvpp.cli.assembly import command_tree
 from pyvpp.device.interfaces import add_tap_interface
 from pyvpp.device.vnet import BYTES
 from pyvpp.engine import Engine
+from pyvpp.errors import OperatorError
 from pyvpp.interface import Interface
 from pyvpp.jit import COMPILED
+from pyvpp.worker import Worker
 from tests.graph_nodes.lab import Plug
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not COMPILED, reason="the dispatcher is native code")]
@@ -131,6 +133,20 @@ def test_a_queue_moves_to_another_worker(stand: Stand) -> None:
         stand.until(lambda expected=expected: stand.read(interface) == expected)  # type: ignore[misc]
         stand.run(f"set interface rx-placement {interface.name} queue 0 worker {worker}")
         assert stand.placement() == [("tun0", 0, worker)]
+
+
+def test_a_queue_whose_device_refuses_stays_where_it_is(stand: Stand) -> None:
+    def placed(worker: Worker) -> None:
+        raise OperatorError(f"not by worker {worker.index}")
+
+    interface, device = stand.plug()
+    stand.engine.start()
+    stand.engine.rx_queues.of(interface)[0].placed = placed
+    with pytest.raises(OperatorError, match="not by worker 1"):
+        stand.run(f"set interface rx-placement {interface.name} worker 1")
+    assert stand.placement() == [("tun0", 0, 0)]
+    device.send()
+    stand.until(lambda: stand.read(interface) == [1, 0])
 
 
 @pytest.mark.parametrize(
