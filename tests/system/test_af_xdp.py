@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AF_XDP against Linux: interfaces by the command line and an uplink, on veth pairs in namespaces of our own."""
+"""AF_XDP against Linux: interfaces by the command line and an uplink, on veth pairs in namespaces of our own.
+
+Tests share a network, and a pyvpp without interfaces where that is enough: each gives back what it took and shows it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from pyvpp import demo
 from pyvpp.device.af_xdp_socket import RX_SLOTS
 from tests.system.conftest import Namespace, Pair, Sandbox, wait_for_link_local
 from tests.system.process import Pyvpp, eventually, ping, running
@@ -26,17 +32,60 @@ def xdp_mode(namespace: Namespace, name: str) -> str | None:
     return next((word for word in words if word.startswith("xdp")), None)
 
 
-@pytest.fixture
-def router(make_sandbox: Callable[[], Sandbox]) -> Iterator[Router]:
+def until_answered(source: Namespace, address: str) -> None:
+    """Returns when pings are answered; the first ones are lost to neighbors that are not known yet."""
+    eventually(lambda: demo.ping(source, address, 1, 0.1), f"{address} answers")  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
     """pyvpp without interfaces in a namespace between two others, each at the other end of a veth pair."""
-    sandbox = make_sandbox()
-    node, left, right = (sandbox.namespace(name) for name in ("node", "left", "right"))
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    sandbox = Sandbox(tmp_path_factory.mktemp("router"))
+    with contextlib.closing(sandbox):
+        node, left, right = (sandbox.namespace(name) for name in ("node", "left", "right"))
+        for number, end in enumerate((left, right), 1):
+            sandbox.join(node, f"port{number}", end, "eth0")
+            end.ip("addr", "add", f"10.9.{number}.2/24", "dev", "eth0")
+            end.ip("route", "add", "10.9.0.0/16", "via", f"10.9.{number}.1")
+        with running(sandbox, node) as pyvpp:
+            yield pyvpp, node, left, right
+
+
+@pytest.fixture
+def router(network: Router) -> Iterator[Router]:
+    """The network as it was made: interfaces are deleted after each test, and all buffers must be back then."""
+    pyvpp, node, left, right = network
+    unused = small_buffers_used(pyvpp)
+    yield network
+    for interface in pyvpp.data("show interface"):
+        if interface["name"] != "local0":
+            pyvpp.ctl(f"delete interface af_xdp {interface['name']}")
+    assert small_buffers_used(pyvpp) == unused
     for number, end in enumerate((left, right), 1):
-        sandbox.join(node, f"port{number}", end, "eth0")
-        end.ip("addr", "add", f"10.9.{number}.2/24", "dev", "eth0")
-        end.ip("route", "add", "10.9.0.0/16", "via", f"10.9.{number}.1")
-    with running(sandbox, node) as pyvpp:
-        yield pyvpp, node, left, right
+        assert xdp_mode(node, f"port{number}") is None
+        node.ip("link", "set", f"port{number}", "mtu", "1500")
+        end.ip("link", "set", "eth0", "mtu", "1500")
+    pyvpp.ctl("clear errors")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    with Pair(tmp_path_factory.mktemp("uplink")).as_joined() as joined:
+        yield joined
+
+
+@pytest.fixture
+def sandbox(pair: Pair) -> Iterator[Pair]:
+    """A host and its peer, whose network is the same after each test as before it."""
+    before = pair.host.snapshot()
+    yield pair
+    wait_for_link_local(pair.host)
+    assert pair.host.snapshot() == before
+    assert xdp_mode(pair.host, "eth0") is None
 
 
 def create(pyvpp: Pyvpp, number: int, options: str = "") -> str:
@@ -54,14 +103,14 @@ def test_an_interface_comes_and_goes(router: Router, attach: str, mode: str) -> 
     name = create(pyvpp, 1, f"rx-queue-size 512 attach {attach}")
     assert name == "port1/0"
     assert xdp_mode(node, "port1") == mode
-    eventually(lambda: ping(left, "10.9.1.1"), "the interface answers")
+    until_answered(left, "10.9.1.1")
     assert ping(left, "10.9.1.1", 20) == 20
     assert small_buffers_used(pyvpp) == unused + 512, "all that were sent are back"
     pyvpp.ctl(f"delete interface af_xdp {name}")
     assert xdp_mode(node, "port1") is None
     assert small_buffers_used(pyvpp) == unused
     assert create(pyvpp, 1, "rx-queue-size 512") == name, "at once again: Linux lets go of a queue late"
-    eventually(lambda: ping(left, "10.9.1.1"), "the interface answers again")
+    until_answered(left, "10.9.1.1")
 
 
 def datagrams(source: Namespace, target: Namespace, address: str, count: int, size: int) -> int:
@@ -88,67 +137,49 @@ def test_datagrams_are_forwarded_with_a_right_checksum(router: Router, attach: s
     pyvpp, _, left, right = router
     for number in (1, 2):
         create(pyvpp, number, f"attach {attach}")
-    eventually(lambda: ping(left, "10.9.2.2"), "the way is there")
+    until_answered(left, "10.9.2.2")
     for size in (4, 100, 1472):
         assert datagrams(left, right, "10.9.2.2", 20, size) == 20
         assert datagrams(right, left, "10.9.1.2", 20, size) == 20
     assert not pyvpp.counter("af-xdp-input", "bad descriptor")
 
 
-def uplink_answers(sandbox: Pair) -> None:
-    eventually(lambda: ping(sandbox.peer, "10.77.0.1"), "the host answers")
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_an_uplink_carries_tcp_and_is_given_back(sandbox: Pair, workers: str) -> None:
+def carries_traffic(sandbox: Pair, pyvpp: Pyvpp) -> None:
     """The peer keeps its offloads: segments of up to 64 KiB come in many pieces, their checksums unfinished."""
-    before = sandbox.host.snapshot()
-    options = ("--uplink", "eth0", "--driver", "af-xdp", "--workers", workers)
+    hardware = pyvpp.data("show hardware-interfaces host-eth0")[0]
+    assert (hardware["kind"], hardware["driver"]) == ("af-xdp", "veth")
+    assert hardware["features"][:4] == ["generic", "copy", "need-wakeup", "multi-buffer"]
+    until_answered(sandbox.peer, "10.77.0.1")
+    transfer(sandbox.peer, sandbox.host, "10.77.0.1", 8)
+    transfer(sandbox.host, sandbox.peer, "2001:db8:77::2", 4)
+    assert datagrams(sandbox.peer, sandbox.host, "10.77.0.1", 10, 1000) == 10
+    assert datagrams(sandbox.host, sandbox.peer, "10.77.0.2", 10, 1000) == 10
+    received = pyvpp.interface("host-eth0")["counters"]
+    assert received["rx bytes"] / received["rx packets"] > 2000, "what the peer sends is not cut into segments"
+    for counter in ("bad descriptor", "packet larger than a buffer, or no packet", "bad completion"):
+        assert not pyvpp.counter("af-xdp-input", counter) and not pyvpp.counter("host-eth0-tx", counter)
+    (sockets,) = pyvpp.data("show hardware-interfaces host-eth0")[0]["sockets"]
+    assert sockets["rx_invalid_descriptors"] == sockets["tx_invalid_descriptors"] == 0
+    eventually(lambda: small_buffers_used(pyvpp) == RX_SLOTS, "only the receive ring's buffers are not free")
+
+
+def test_an_uplink_carries_tcp_and_is_given_back(sandbox: Pair) -> None:
+    options = ("--uplink", "eth0", "--driver", "af-xdp", "--workers", "2")
     with running(sandbox, sandbox.host, *options) as pyvpp:
-        hardware = pyvpp.data("show hardware-interfaces host-eth0")[0]
-        assert (hardware["kind"], hardware["driver"]) == ("af-xdp", "veth")
-        assert hardware["features"][:4] == ["generic", "copy", "need-wakeup", "multi-buffer"]
-        uplink_answers(sandbox)
-        transfer(sandbox.peer, sandbox.host, "10.77.0.1", 8)
-        transfer(sandbox.host, sandbox.peer, "2001:db8:77::2", 4)
-        assert datagrams(sandbox.peer, sandbox.host, "10.77.0.1", 10, 1000) == 10
-        assert datagrams(sandbox.host, sandbox.peer, "10.77.0.2", 10, 1000) == 10
-        received = pyvpp.interface("host-eth0")["counters"]
-        assert received["rx bytes"] / received["rx packets"] > 2000, "what the peer sends is not cut into segments"
-        for counter in ("bad descriptor", "packet larger than a buffer, or no packet", "bad completion"):
-            assert not pyvpp.counter("af-xdp-input", counter) and not pyvpp.counter("host-eth0-tx", counter)
-        (sockets,) = pyvpp.data("show hardware-interfaces host-eth0")[0]["sockets"]
-        assert sockets["rx_invalid_descriptors"] == sockets["tx_invalid_descriptors"] == 0
-        eventually(lambda: small_buffers_used(pyvpp) == RX_SLOTS, "only the receive ring's buffers are not free")
-    wait_for_link_local(sandbox.host)
-    assert sandbox.host.snapshot() == before
-    assert xdp_mode(sandbox.host, "eth0") is None
+        carries_traffic(sandbox, pyvpp)
 
 
 def test_a_kill_leaves_no_program_on_the_nic(sandbox: Pair) -> None:
+    """With one worker, it carries TCP as well, until then."""
     before = sandbox.host.snapshot()
-    pyvpp = Pyvpp(sandbox, sandbox.host, "--uplink", "eth0", "--driver", "af-xdp")
+    pyvpp = Pyvpp(sandbox, sandbox.host, "--uplink", "eth0", "--driver", "af-xdp", "--workers", "1")
     pyvpp.wait_until_ready()
-    uplink_answers(sandbox)
+    carries_traffic(sandbox, pyvpp)
     pyvpp.process.kill()
     pyvpp.process.wait()
     eventually(lambda: sandbox.host.snapshot() == before, "the guardian gives the NIC back")
     assert xdp_mode(sandbox.host, "eth0") is None
     assert ping(sandbox.peer, "10.77.0.1", 3) == 3
-
-
-def test_auto_is_af_packet_on_veth_and_says_why(sandbox: Pair) -> None:
-    pyvpp = Pyvpp(sandbox, sandbox.host, "--uplink", "eth0", "--driver", "auto")
-    assert pyvpp.process.stdout is not None
-    assert pyvpp.process.stdout.readline() == (
-        "pyvpp: eth0 is driven by af-packet: its driver veth offers no zero-copy AF_XDP\n"
-    )
-    pyvpp.wait_until_ready()
-    assert "  af-packet: its driver veth offers no zero-copy AF_XDP\n" in pyvpp.ctl(
-        "show hardware-interfaces host-eth0"
-    )
-    uplink_answers(sandbox)
-    pyvpp.stop()
 
 
 def test_an_mtu_that_af_xdp_does_not_carry_is_refused_before_anything_moves(sandbox: Pair) -> None:
@@ -163,6 +194,8 @@ def test_an_mtu_that_af_xdp_does_not_carry_is_refused_before_anything_moves(sand
         "lower it or use af_packet\n"
     )
     assert sandbox.host.snapshot() == before
+    for namespace in (sandbox.host, sandbox.peer):
+        namespace.ip("link", "set", "eth0", "mtu", "1500")
 
 
 def test_what_cannot_be_opened_is_one_clear_line(router: Router) -> None:
@@ -218,7 +251,7 @@ def test_queues_are_spread_over_workers(make_sandbox: Callable[[], Sandbox]) -> 
     with running(sandbox, node, "--workers", "2") as pyvpp:
         unused = small_buffers_used(pyvpp)
         names = [create(pyvpp, number, "num-rx-queues all rx-queue-size 256 attach native") for number in (1, 2)]
-        eventually(lambda: ping(left, "10.9.2.2"), "the way is there")
+        until_answered(left, "10.9.2.2")
         for _ in range(16):  # each with ports of its own
             assert datagrams(left, right, "10.9.2.2", 4, 200) == 4
             assert datagrams(right, left, "10.9.1.2", 4, 200) == 4
@@ -232,9 +265,21 @@ def test_queues_are_spread_over_workers(make_sandbox: Callable[[], Sandbox]) -> 
             }  # fmt: skip
             assert {node for node, _ in moved} == set(inputs), "both queues had packets"
             assert len({thread for _, thread in moved}) == 2, "and a worker each"
+        for worker in (0, 1):
+            for name in names:
+                pyvpp.ctl(f"set interface rx-placement {name} worker {worker}")
+            transfer(left, right, "10.9.2.2", 4)
         eventually(lambda: small_buffers_used(pyvpp) == unused + 4 * 256, "only the receive rings' are not free")
         for name in names:
             pyvpp.ctl(f"delete interface af_xdp {name}")
+        assert small_buffers_used(pyvpp) == unused
+        name = create(pyvpp, 1, "num-rx-queues all rx-queue-size 4096 attach native")
+        assert pyvpp.refusal(f"set interface rx-placement {name} worker 0").endswith(
+            "Linux interface port1: worker 0 has too few free buffers to take over the 4096 of a receive queue; "
+            "choose a smaller rx-queue-size or more --buffers"
+        )
+        assert [each["worker"] for each in pyvpp.data(f"show interface rx-placement {name}")] == [0, 1]
+        pyvpp.ctl(f"delete interface af_xdp {name}")
         assert small_buffers_used(pyvpp) == unused
 
 
@@ -245,7 +290,7 @@ def test_jumbo_packets_in_several_descriptors(router: Router, attach: str) -> No
         node.ip("link", "set", f"port{number}", "mtu", "9000")
         end.ip("link", "set", "eth0", "mtu", "9000")
         create(pyvpp, number, f"attach {attach}")
-    eventually(lambda: ping(left, "10.9.2.2"), "the way is there")
+    until_answered(left, "10.9.2.2")
     for size in (2030, 4000, 8972):
         assert datagrams(left, right, "10.9.2.2", 10, size) == 10
         assert datagrams(right, left, "10.9.1.2", 10, size) == 10
@@ -283,21 +328,35 @@ def add_pods(sandbox: Pair, pyvpp: Pyvpp, node: int) -> dict[str, Namespace]:
 
 
 def test_tcp_of_pods_in_tunnels(sandbox: Pair) -> None:
-    """Between nodes on AF_XDP, and between one on AF_XDP and one on AF_PACKET.
+    """Between nodes on AF_XDP, and between one on AF_XDP and one on AF_PACKET, which `auto` takes on veth.
 
     A large packet crosses a VXLAN tunnel as a train, and AF_XDP does not say where to cut it.
     """
     with running(sandbox, sandbox.host, "--uplink", "eth0", "--driver", "af-xdp") as pyvpp:
         near = add_pods(sandbox, pyvpp, 0)
-        for driver in ("af-xdp", "af-packet"):
-            with running(sandbox, sandbox.peer, "--uplink", "eth0", "--driver", driver) as other:
-                far = add_pods(sandbox, other, 1)
-                for (address, pod), (other_address, other_pod) in zip(near.items(), far.items(), strict=True):
-                    eventually(lambda pod=other_pod, to=address: ping(pod, to), "the way is there")
-                    transfer(pod, other_pod, other_address, 8)
-                    transfer(other_pod, pod, address, 8)
-                for node in (pyvpp, other):
-                    assert node.counter("gso-udp4-input", "segments sent") > 2 * 8 * 700, "large packets were trains"
-                    assert not node.counter("gso-udp4-input", "malformed packet")
-                    assert not node.counter("vxlan4-input", "truncated packet")
-                pyvpp.ctl("clear errors")
+        for driver in ("af-xdp", "auto"):
+            other = Pyvpp(sandbox, sandbox.peer, "--uplink", "eth0", "--driver", driver)
+            if driver == "auto":
+                says_why_af_packet(other)
+            other.wait_until_ready()
+            far = add_pods(sandbox, other, 1)
+            for (address, pod), (other_address, other_pod) in zip(near.items(), far.items(), strict=True):
+                until_answered(other_pod, address)
+                transfer(pod, other_pod, other_address, 4)
+            for node in (pyvpp, other):
+                assert node.counter("gso-udp4-input", "segments sent") > 2 * 4 * 700, "large packets were trains"
+                assert not node.counter("gso-udp4-input", "malformed packet")
+                assert not node.counter("vxlan4-input", "truncated packet")
+            if driver == "auto":
+                assert "  af-packet: its driver veth offers no zero-copy AF_XDP\n" in other.ctl(
+                    "show hardware-interfaces host-eth0"
+                )
+            other.stop()
+            pyvpp.ctl("clear errors")
+
+
+def says_why_af_packet(pyvpp: Pyvpp) -> None:
+    assert pyvpp.process.stdout is not None
+    assert pyvpp.process.stdout.readline() == (
+        "pyvpp: eth0 is driven by af-packet: its driver veth offers no zero-copy AF_XDP\n"
+    )
