@@ -11,8 +11,9 @@ import logging
 import os
 import sys
 import tempfile
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
+from types import ModuleType
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +27,17 @@ def _cpu() -> str:
 
 
 def source_roots() -> list[Path]:
-    """Folders of pyvpp and of the packages beside it that hold nodes."""
+    """Folders of pyvpp and of its packages that hold nodes.
+
+    A plugin of another distribution may lie beside them, in site-packages; installing it compiles nothing else anew.
+    """
     here = Path(__file__).resolve().parent
     beside = [here.parent, here.parent / "graph_nodes", here.parent / "plugins"]
-    return [here, *(found for root in beside for found in sorted(root.glob("pyvpp_*")) if found.is_dir())]
+    found = [path for root in beside for path in sorted(root.glob("pyvpp_*")) if path.is_dir()]
+    others = {
+        e.module.partition(".")[0] for e in entry_points(group="pyvpp.plugins") if e.dist and e.dist.name != "pyvpp"
+    }
+    return [here, *(path for path in found if path.name not in others)]
 
 
 def key() -> str:
@@ -45,6 +53,23 @@ def key() -> str:
             digest.update(str(path.relative_to(root)).encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def covers(module: ModuleType) -> bool:
+    """Whether `key` changes with a module's source; it does not with plugins from elsewhere."""
+    file = Path(module.__file__ or "").resolve()
+    return any(file.is_relative_to(root) for root in _roots())
+
+
+_roots = functools.cache(source_roots)
+
+
+def fingerprint(module: ModuleType) -> str:
+    """Sixteen hex digits that change with the sources of the package that a module is in, or with its one file."""
+    top = sys.modules.get(module.__name__.partition(".")[0])
+    file = Path((top and top.__file__) or module.__file__ or "")
+    paths = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()[:16]
 
 
 def _writable(directory: Path) -> bool:

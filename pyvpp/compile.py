@@ -6,9 +6,11 @@ the kernel's arrays from the worker's context and the node's runtime record and 
 functions that have a file, hence the modules.
 """
 
+import dis
 import importlib.util
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +21,6 @@ from typing import Any
 from pyvpp import cache
 from pyvpp.jit import plain
 from pyvpp.node import Kind, Node
-from pyvpp.tables import Table
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ def entry_source(node: Node) -> str:
     attribute = next(name for name, value in vars(sys.modules[module]).items() if value is node)
     tables = table_parameters(node)
     lines = [_HEADER.format(module=module, attribute=attribute)]
+    if not cache.covers(sys.modules[module]):  # numba sees that the entry changed, and compiles it anew
+        lines.insert(0, f"# of the sources {cache.fingerprint(sys.modules[module])}")
     lines += [f'T{k} = declared_dtype("{name}")' for k, name in enumerate(tables)]
     given = {
         name: f"array_at(r[{RUNTIME_TABLES + 2 * k}], r[{RUNTIME_TABLES + 2 * k + 1}], T{k})"
@@ -80,21 +83,23 @@ def entry_source(node: Node) -> str:
     return "\n".join(lines) + "\n"
 
 
-def check(node: Node, tables: dict[str, Table], arcs: Iterable[str]) -> list[str]:
-    """What is wrong with a node's declaration, for the error that is raised when the graph is built."""
-    if node.kind is Kind.PYTHON:
-        return []
-    known = {*tables, *(arc.replace("-", "_") + "_arc" for arc in arcs)}
-    missing = [name for name in table_parameters(node) if name not in known]
-    return [f"node {node.name}: no table {name} is declared anywhere" for name in missing]
+class KernelError(ValueError):
+    """numba cannot compile a node's kernel; says where and why, in one line."""
+
+
+def entry_path(node: Node) -> Path:
+    """Where the generated module of a node lies."""
+    return cache.directory() / "entries" / f"{_entry_name(node)}.py"
+
+
+def _entry_name(node: Node) -> str:
+    return "pyvpp_entry_" + node.name.replace("-", "_").replace(".", "_")
 
 
 def load_entry(node: Node) -> Any:
     """The node's cfunc, from the cache or compiled now. A damaged cache is thrown away."""
-    directory = cache.directory() / "entries"
-    directory.mkdir(parents=True, exist_ok=True)
-    name = "pyvpp_entry_" + node.name.replace("-", "_").replace(".", "_")
-    path = directory / f"{name}.py"
+    name, path = _entry_name(node), entry_path(node)
+    path.parent.mkdir(parents=True, exist_ok=True)
     source = entry_source(node)
     if not path.exists() or path.read_text() != source:
         temporary = path.with_suffix(f".{os.getpid()}")
@@ -103,19 +108,41 @@ def load_entry(node: Node) -> Any:
     try:
         return _import(name, path)
     except (EOFError, OSError, ValueError, KeyError, ImportError, AttributeError) as error:
+        kept = [*cache.directory().rglob(f"{name}.*.nbi"), *cache.directory().rglob(f"{name}.*.nbc")]
+        if not kept:  # numba itself tripped: over a record's field that does not exist
+            raise KernelError(_in_kernel(node, error)) from error
         log.warning("compiled code of %s is damaged (%s): compiling anew", node.name, error)
-        for stale in [*cache.directory().rglob(f"{name}.*.nbi"), *cache.directory().rglob(f"{name}.*.nbc")]:
+        for stale in kept:
             stale.unlink(missing_ok=True)
-        return _import(name, path)
+        return load_entry(node)
     except Exception as error:
         if type(error).__module__.startswith("numba"):
-            raise ValueError(f"node {node.name} cannot be compiled: {error}") from error
+            raise KernelError(_in_kernel(node, error)) from error
         if type(error).__module__ in ("pickle", "_pickle"):
             shutil.rmtree(cache.directory(), ignore_errors=True)
-            directory.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(source)
             return _import(name, path)
         raise
+
+
+def _in_kernel(node: Node, error: Exception) -> str:
+    """numba's explanation, a page long, as one line: the line of the source it stopped at, and what it did not like."""
+    code = plain(node.kernel).__code__
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    places = [(found[1], int(found[2])) for found in re.finditer(r'File "([^"]+)", line (\d+)', text)]
+    files = {code.co_filename: None, Path(code.co_filename).name: None}
+    at = next((line for file, line in reversed(places) if file in files or Path(file).name in files), None)
+    reasons = [line.strip() for line in text.splitlines() if line.strip()]
+    skipped = ("Failed in", "During:", "File ", "- ", "There are", "<source", "Traceback")
+    told = [line for line in reasons if not line.startswith(skipped)]
+    if isinstance(error, KeyError):
+        field = str(error.args[0])
+        steps = [step.positions for step in dis.get_instructions(code) if step.argval == field]
+        at = next((position.lineno for position in steps if position), at)
+        told = [f"a record has no field {field}"]
+    where = f"{code.co_filename}:{at or code.co_firstlineno}"
+    return f"{where}: node {node.name}: numba cannot compile it: {told[0] if told else text}"
 
 
 def _import(name: str, path: Path) -> Any:
@@ -140,8 +167,14 @@ def _done(name: str) -> Path:
 
 def uncompiled(nodes: Iterable[Node], native: Iterable[str] = ()) -> list[str]:
     """What is not in the cache, of these nodes, the loop and control code's `native` parts."""
-    names = ["<loop>", *(f"<{name}>" for name in native), *(n.name for n in nodes if n.kind is not Kind.PYTHON)]
-    return [name for name in names if not _done(name).exists()]
+    names = [name for name in ("<loop>", *(f"<{name}>" for name in native)) if not _done(name).exists()]
+    return names + [node.name for node in nodes if node.kind is not Kind.PYTHON and not _is_current(node)]
+
+
+def _is_current(node: Node) -> bool:
+    """Whether a node has been compiled from the sources as they are."""
+    path = entry_path(node)
+    return _done(node.name).exists() and path.exists() and path.read_text() == entry_source(node)
 
 
 def compile_in_parallel(
@@ -193,16 +226,23 @@ def main(names: list[str]) -> None:
     from pyvpp.loader import load
 
     declared = load()
+    failed = []
     for name in names:
-        if name == "<loop>":
-            warm_loop()
-        elif name.startswith("<"):
-            declared.native[name[1:-1]].use()
-        else:
-            load_entry(declared.nodes[name])
+        try:
+            if name == "<loop>":
+                warm_loop()
+            elif name.startswith("<"):
+                declared.native[name[1:-1]].use()
+            else:
+                load_entry(declared.nodes[name])
+        except KernelError as error:  # whoever builds the graph meets it again, and knows whose node it is
+            failed.append(str(error))
+            continue
         _done(name).parent.mkdir(parents=True, exist_ok=True)
         _done(name).touch()
         print(name, flush=True)
+    if failed:
+        sys.exit("; ".join(failed))
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from pyvpp.events import Events
 from pyvpp.features import NODE_BY_NODE, Features
 from pyvpp.graph import Graph
 from pyvpp.interface import Interface, Interfaces
-from pyvpp.loader import Declarations, load
+from pyvpp.loader import Declarations, disabled, load
 from pyvpp.node import FREE
+from pyvpp.plugin.find import Plugin
 from pyvpp.rx_queue import RxQueues
 from pyvpp.tables import Tables
 from pyvpp.worker import Worker, clock_rate
@@ -65,7 +66,8 @@ class Engine:
     ) -> None:
         self.withheld = withheld  # features that nobody but the operator enables
         self.declarations = declarations or load()
-        self.events = Events()
+        self.declarations.sift(compile_=True)
+        self.events = Events(self.blame)
         self.started = time.time()
         self._barrier_depth = 0
         self._running = False
@@ -80,7 +82,7 @@ class Engine:
         self.workers = [Worker(k, self.buffers, self.main_event, self.clock_rate, began=began) for k in range(workers)]
         for worker, cpu in zip(self.workers, cpus or (), strict=False):
             worker.cpu = cpu
-        self.graph = Graph(self, self.declarations.nodes, list(arcs))
+        self.graph = Graph(self, self.declarations.nodes, arcs)
         for instance in self.tables.values():
             instance.moved = self.graph.rebind
         self.features = Features(self, arcs, self.declarations.nodes.values())
@@ -92,10 +94,38 @@ class Engine:
         self._background: list[asyncio.Task[None]] = []
         self.on_close: list[Callable[[], None]] = []
         self._reserve_inject_buffers()
-        for package in self.declarations.packages:
+        for package in list(self.declarations.packages):
             start = getattr(package, "start", None)
             if start:
-                start(self)
+                try:
+                    start(self)
+                except Exception as error:
+                    if not self.blame(start, error):
+                        raise
+
+    # ---- plugins ----------------------------------------------------------------------------------------------------
+    def plugin_of(self, function: Any) -> Plugin | None:
+        """The plugin that a function, or a module, is part of; not the stack, without which nothing runs."""
+        module = getattr(function, "__module__", None) or getattr(function, "__name__", "")
+        plugin = self.declarations.plugin_of(str(module))
+        return None if plugin is None or self.declarations.is_essential(plugin) else plugin
+
+    def blame(self, function: Any, error: Exception) -> bool:
+        """Disables the plugin whose function, or module, raised in control code; False when it is no plugin's.
+
+        Its features are off then, its timers, subscriptions and Python nodes no longer called; its kernels stay in the
+        graph for packets that reach them by another way.
+        """
+        plugin = self.plugin_of(function)
+        if plugin is None:
+            return False
+        disabled(plugin, error)
+        self.events.forget(lambda other: self.plugin_of(other) is plugin)
+        self._timers = [timer for timer in self._timers if self.plugin_of(timer) is not plugin]
+        for node in self.declarations.nodes.values():
+            if plugin.owns(node.module):
+                self.features.disable_node(node.name)
+        return True
 
     # ---- workers ----------------------------------------------------------------------------------------------------
     def start(self, rounds: int = 0) -> None:
@@ -276,14 +306,22 @@ class Engine:
                     self._inject_buffers.append(b)
                 else:
                     self._push(worker, b, FREE)
+                kernel = self.graph.by_index(index).node.kernel
                 try:
-                    self.graph.by_index(index).node.kernel(self, packet)
+                    if not self._is_disabled(kernel):
+                        kernel(self, packet)
                 except Exception as error:
+                    if self.blame(kernel, error):
+                        continue
                     log.error("node %s failed on a packet: %s", self.graph.name_of(index), in_one_line(error))
                     log.debug("the same, in full", exc_info=True)
         if any(int(w.control[d.PUNT_HEAD]) < int(w.control[d.PUNT_TAIL]) for w in self.workers):
             os.eventfd_write(self.main_event, 1)
         return done
+
+    def _is_disabled(self, function: Any) -> bool:
+        plugin = self.plugin_of(function)
+        return plugin is not None and bool(plugin.error)
 
     def every_second(self, function: Callable[[], None]) -> None:
         """Calls a function once a second on the main thread."""
@@ -297,10 +335,12 @@ class Engine:
         if len(self.workers) > 1 and self.buffers.have_strayed():
             with self.barrier():
                 self.buffers.send_home()
-        for function in self._timers:
+        for function in list(self._timers):
             try:
                 function()
             except Exception as error:
+                if self.blame(function, error):
+                    continue
                 log.error("timer %s failed: %s", function.__qualname__, in_one_line(error))
                 log.debug("the same, in full", exc_info=True)
 

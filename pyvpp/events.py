@@ -10,9 +10,13 @@ log = logging.getLogger(__name__)
 
 
 class Events:
-    """`on(name, function)` subscribes; `fire(name, ...)` calls all subscribers in the order they came."""
+    """`on(name, function)` subscribes; `fire(name, ...)` calls all subscribers in the order they came.
 
-    def __init__(self) -> None:
+    What one raises is raised by `fire`, unless `blame` answers that it was a plugin's, which is disabled now.
+    """
+
+    def __init__(self, blame: Callable[[Callable[..., Any], Exception], bool] = lambda function, error: False) -> None:
+        self._blame = blame
         self._subscribers: dict[str, list[Callable[..., None]]] = defaultdict(list)
 
     def on(self, name: str, function: Callable[..., None]) -> None:
@@ -21,6 +25,15 @@ class Events:
     def off(self, name: str, function: Callable[..., None]) -> None:
         self._subscribers[name].remove(function)
 
+    def forget(self, unwanted: Callable[[Callable[..., Any]], bool]) -> None:
+        """Ends every subscription of functions that `unwanted` says True of."""
+        for functions in self._subscribers.values():
+            functions[:] = [function for function in functions if not unwanted(function)]
+
     def fire(self, name: str, *args: Any) -> None:
         for function in list(self._subscribers[name]):
-            function(*args)
+            try:
+                function(*args)
+            except Exception as error:
+                if not self._blame(function, error):
+                    raise

@@ -5,8 +5,9 @@ An arc's table, `<name>_arc` by sw_if_index, holds 0 where nothing is enabled, e
 in `feature_chains`: the feature nodes in order, then the arc's last node.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,31 +68,29 @@ def next_feature(feature_chains: U16, m: Record) -> int:
     return int(feature_chains[at])
 
 
+def order_of(arc: FeatureArc, nodes: Iterable[Any]) -> list[str]:
+    """The features of an arc in the order they run. Raises CycleError where one runs before itself."""
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    on_arc = {node.name: feature for node in nodes for feature in node.features if feature.arc == arc.name}
+    for name, feature in sorted(on_arc.items()):
+        sorter.add(name, *(other for other in feature.runs_after if other in on_arc))
+        for other in feature.runs_before:
+            if other in on_arc:
+                sorter.add(other, name)
+    return list(sorter.static_order())
+
+
 class Features:
     """Which features are enabled where: `engine.features`."""
 
     def __init__(self, engine: "Engine", arcs: dict[str, FeatureArc], nodes: Any) -> None:
         self._engine = engine
         self.arcs = arcs
-        self.order = {name: self._sort(arc, nodes) for name, arc in arcs.items()}
+        self.order = {name: order_of(arc, nodes) for name, arc in arcs.items()}
         self._enabled: dict[tuple[str, int], set[str]] = {}
         self._chains: dict[tuple[int, ...], int] = {}
         self._used = 1
         engine.events.on("interface-deleted", lambda interface: self.disable_all(interface.sw_if_index))
-
-    @staticmethod
-    def _sort(arc: FeatureArc, nodes: Any) -> list[str]:
-        sorter: TopologicalSorter[str] = TopologicalSorter()
-        on_arc = {node.name: feature for node in nodes for feature in node.features if feature.arc == arc.name}
-        for name, feature in sorted(on_arc.items()):
-            sorter.add(name, *(other for other in feature.runs_after if other in on_arc))
-            for other in feature.runs_before:
-                if other in on_arc:
-                    sorter.add(other, name)
-        try:
-            return list(sorter.static_order())
-        except CycleError as error:
-            raise ValueError(f"features of arc {arc.name} run before each other in a circle: {error.args[1]}") from None
 
     def enabled(self, arc: str, sw_if_index: int) -> list[str]:
         """The features that are on, in the order they run."""
@@ -118,6 +117,11 @@ class Features:
         for arc in self.arcs:
             for node in self.enabled(arc, sw_if_index):
                 self.enable(arc, node, sw_if_index, on=False)
+
+    def disable_node(self, node: str) -> None:
+        """Turns a feature off wherever it is on."""
+        for arc, sw_if_index in [at for at, names in self._enabled.items() if node in names]:
+            self.enable(arc, node, sw_if_index, on=False)
 
     def _chain(self, names: list[str]) -> int:
         values = tuple(self._engine.graph.to_node(name) for name in names)

@@ -10,6 +10,8 @@ import numpy as np
 from pyvpp import compile as compiling
 from pyvpp import dispatch as d
 from pyvpp.errors import OperatorError
+from pyvpp.faults import circles, faults_of
+from pyvpp.features import FeatureArc
 from pyvpp.node import FREE, HELD, TO_NODE, Kind, Node, NodeCounter
 from pyvpp.tables import TableInstance, own_lines
 
@@ -48,7 +50,7 @@ class GraphNode:
 class Graph:
     """Nodes of an engine. Index 0 is error-drop, where packets with a next that means nothing end."""
 
-    def __init__(self, engine: "Engine", nodes: Mapping[str, Node], arcs: Iterable[str]) -> None:
+    def __init__(self, engine: "Engine", nodes: Mapping[str, Node], arcs: Mapping[str, FeatureArc]) -> None:
         self._engine = engine
         self.declared = dict(nodes)
         self._nodes: dict[int, GraphNode] = {}
@@ -59,19 +61,10 @@ class Graph:
         self._errors: list[tuple[str, NodeCounter]] = []
         self._error_bases: dict[str, int] = {}
         tables = {name: instance.table for name, instance in engine.tables.items()}
-        faults = [fault for node in nodes.values() for fault in compiling.check(node, tables, arcs)]
-        permanent = [node for node in nodes.values() if not node.template]
-        names = {node.name for node in permanent}
-        for node in nodes.values():
-            faults += [
-                f"node {node.name}: its next {target} does not exist"
-                for target in node.next.values()
-                if target not in names and "{interface}" not in target
-            ]
-            if len(node.next) > d.MAX_SLOTS:
-                faults.append(f"node {node.name}: {len(node.next)} nexts, at most {d.MAX_SLOTS} are possible")
+        faults = faults_of(nodes, tables, arcs, nodes.values()) + circles(arcs.values(), nodes.values())
         if faults:
-            raise GraphError("\n".join(faults))
+            raise GraphError("\n".join(map(str, faults)))
+        permanent = [node for node in nodes.values() if not node.template]
         self._runtime = [
             own_lines(len(worker.rows) * compiling.RUNTIME_WORDS, np.int64).reshape(-1, compiling.RUNTIME_WORDS)
             for worker in engine.workers

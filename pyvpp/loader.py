@@ -8,29 +8,39 @@ import pkgutil
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from pyvpp.compile import KernelError, load_entry
+from pyvpp.errors import in_one_line
+from pyvpp.faults import circles, faults_of
 from pyvpp.features import FeatureArc
 from pyvpp.jit import Native, plain
-from pyvpp.node import Node
+from pyvpp.node import Kind, Node
+from pyvpp.plugin.find import Plugin, find_plugins
 from pyvpp.tables import Table
 
 log = logging.getLogger(__name__)
 
+ERROR_DROP = "error-drop"
+
+
+_told: set[tuple[str, str]] = set()
+"""plugins and why they are disabled, as logged: a process may load them more than once"""
+
 
 @dataclass
 class Declarations:
-    """The nodes, tables, arcs and native code of one or more packages, and the packages themselves."""
+    """The nodes, tables, arcs and native code of one or more packages, the packages, and what plugins were found."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
     arcs: dict[str, FeatureArc] = field(default_factory=dict)
     native: dict[str, Native] = field(default_factory=dict)
     packages: list[ModuleType] = field(default_factory=list)
+    plugins: list[Plugin] = field(default_factory=list)
 
     def add(self, module: ModuleType) -> None:
         """Collects a module's labels. Raises ValueError when a name is declared twice."""
@@ -50,6 +60,87 @@ class Declarations:
             self.add(module)
         self.packages.append(package)
 
+    def add_plugin(self, plugin: Plugin) -> None:
+        """Imports a plugin and collects what it declares, all or nothing: one that cannot be loaded is disabled."""
+        self.plugins.append(plugin)
+        before = self._copy()
+        try:
+            self.add_package(plugin.load())
+        except (Exception, SystemExit) as error:
+            self._restore(before)
+            disabled(plugin, error)
+
+    def plugin_of(self, module: str) -> Plugin | None:
+        """The plugin that a module, by its full name, is part of."""
+        return next((plugin for plugin in self.plugins if plugin.owns(module)), None)
+
+    def is_essential(self, plugin: Plugin) -> bool:
+        """Whether nothing runs without it: it declares where dropped packets end."""
+        return ERROR_DROP in self.nodes and plugin.owns(self.nodes[ERROR_DROP].module)
+
+    def sift(self, compile_: bool = False) -> None:
+        """Disables plugins whose declarations do not fit; with `compile_` also those that numba cannot compile."""
+        while (found := self._unfit(compile_)) is not None:
+            self.remove(*found)
+
+    def remove(self, plugin: Plugin, error: Exception) -> None:
+        """Disables a plugin before anything has been built of it: what it declares is gone."""
+        rest = Declarations()
+        for package in self.packages:
+            if package is not plugin.package:
+                rest.add_package(package)
+        theirs = Declarations()
+        if plugin.package is not None:
+            theirs.add_package(plugin.package)
+        for mine, gone, kept in zip(self._kinds(), theirs._kinds(), rest._kinds(), strict=True):
+            for name in gone.keys() - kept.keys():
+                mine.pop(name, None)
+        self.packages = [package for package in self.packages if package is not plugin.package]
+        disabled(plugin, error)
+
+    def _unfit(self, compile_: bool) -> tuple[Plugin, Exception] | None:
+        """A plugin that cannot be used, and why."""
+        for plugin in self.plugins:
+            if plugin.error or self.is_essential(plugin):
+                continue
+            nodes = [node for node in self.nodes.values() if plugin.owns(node.module)]
+            found = faults_of(self.nodes, self.tables, self.arcs, nodes)
+            found += [f for f in circles(self.arcs.values(), self.nodes.values()) if f.node in {n.name for n in nodes}]
+            if found:
+                return plugin, PluginError("\n".join(map(str, found)))
+            for node in nodes if compile_ else ():
+                try:
+                    if node.kind is not Kind.PYTHON:
+                        load_entry(node)
+                except Exception as error:
+                    return plugin, error
+        return None
+
+    def _kinds(self) -> list[dict[str, Any]]:
+        return [self.nodes, self.tables, self.arcs, self.native]
+
+    def _copy(self) -> tuple[list[dict[str, Any]], list[ModuleType]]:
+        return [dict(kind) for kind in self._kinds()], list(self.packages)
+
+    def _restore(self, before: tuple[list[dict[str, Any]], list[ModuleType]]) -> None:
+        for kind, then in zip(self._kinds(), before[0], strict=True):
+            kind.clear()
+            kind.update(then)
+        self.packages = before[1]
+
+
+class PluginError(ValueError):
+    """The mistakes in a plugin's declarations, all of them at once."""
+
+
+def disabled(plugin: Plugin, error: BaseException) -> None:
+    """Notes why a plugin is disabled; the traceback goes to the log."""
+    plugin.error = str(error) if isinstance(error, PluginError | KernelError) else in_one_line(error)
+    if (plugin.source, plugin.error) not in _told:
+        _told.add((plugin.source, plugin.error))
+        told = isinstance(error, PluginError | KernelError)  # says where itself, more closely than a traceback
+        log.error("plugin %s is disabled: %s", plugin.name, plugin.error, exc_info=None if told else error)
+
 
 def modules_of(package: ModuleType) -> list[ModuleType]:
     """The package and every module below it, imported."""
@@ -59,21 +150,22 @@ def modules_of(package: ModuleType) -> list[ModuleType]:
     return found
 
 
-def plugin_packages() -> list[str]:
-    """Packages that installed distributions offer as `pyvpp.plugins`; the stack also in a bare checkout."""
-    names = [entry.value for entry in entry_points(group="pyvpp.plugins")]
-    return list(dict.fromkeys(names)) or ["pyvpp_" + "nodes"]
-
-
 def load(names: Iterable[str] | None = None) -> Declarations:
-    """Everything the engine and the plugins declare."""
+    """Everything the engine and the plugins declare; of `names` alone when given, which have to be without fault."""
     declarations = Declarations()
     for name in ("pyvpp.interface", "pyvpp.features", "pyvpp.packet_generator"):
         declarations.add(importlib.import_module(name))
     declarations.add_package(importlib.import_module("pyvpp.device"))
     declarations.packages.pop()
-    for name in plugin_packages() if names is None else names:
-        declarations.add_package(importlib.import_module(name))
+    if names is not None:
+        for name in names:
+            declarations.add_package(importlib.import_module(name))
+        return declarations
+    for plugin in find_plugins():
+        declarations.add_plugin(plugin)
+    if ERROR_DROP not in declarations.nodes:
+        raise RuntimeError(f"no plugin declares {ERROR_DROP}: {'; '.join(p.error for p in declarations.plugins)}")
+    declarations.sift()
     return declarations
 
 
@@ -83,8 +175,12 @@ def tables_beside(node: Node) -> tuple[Any, ...]:
     top = plain(node.kernel).__module__.split(".")[0]
     if top == "pyvpp":
         return tuple(load([]).tables.values())
-    if top not in sys.modules or not hasattr(sys.modules[top], "__path__"):
+    if top not in sys.modules:
         return ()
+    if not hasattr(sys.modules[top], "__path__"):
+        beside = Declarations()
+        beside.add(sys.modules[top])
+        return tuple(beside.tables.values())
     try:
         return tuple(load([top]).tables.values())
     except ImportError as error:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from pyvpp import __version__
 from pyvpp.errors import OperatorError, in_one_line
+from pyvpp.plugin.find import give_path
 from pyvpp.service import notify
 
 log = logging.getLogger("pyvpp")
@@ -49,6 +50,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("--workers", type=int, metavar="N", help="worker threads, one unless said otherwise")
     p.add_argument("--corelist-workers", metavar="LIST", help="CPUs the workers run on, one each: 2,4-5")
+    p.add_argument(
+        "--plugin", action="append", default=[], metavar="PATH",
+        help="a plugin that is not installed: its file, or the folder of its package or project",
+    )  # fmt: skip
     p.add_argument("--exec", dest="script", metavar="FILE", help="commands to run at start")
     p.add_argument("--runtime-dir", default=DEFAULT_RUNTIME_DIR, metavar="DIR", help="sockets and the journal")
     p.add_argument("--hugepages", default="auto", metavar="auto|off|N", help="memory of the packets")
@@ -166,6 +171,8 @@ def run(options: argparse.Namespace) -> int:
         raise OperatorError("--uplink: the same interface is named twice")
     if options.uplink and os.geteuid() != 0:
         raise OperatorError("taking an uplink over needs root")
+    for path in options.plugin:
+        give_path(path)
     script = None
     if options.script:
         from pyvpp.cli.builtin import read_script
@@ -224,7 +231,7 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
         )  # fmt: skip
     except (OSError, MemoryError) as error:
         raise OperatorError(f"--buffers {options.buffers}: no memory for so many: {error}") from error
-    tree = command_tree(declarations.packages)
+    tree = command_tree(declarations.packages, engine.blame)
     server = CliServer(engine, tree, options.runtime_dir)
     engine.every_second(lambda: follow_devices(engine))
     watchdog = Watchdog(engine, options.watchdog)

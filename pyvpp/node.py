@@ -76,6 +76,11 @@ class Node:
         return tuple(inspect.signature(plain(self.kernel)).parameters)
 
     @property
+    def module(self) -> str:
+        """The full name of the module that declares it."""
+        return plain(self.kernel).__module__
+
+    @property
     def manual(self) -> str:
         """The manual page: the docstring of the node's module."""
         module = sys.modules.get(plain(self.kernel).__module__)

@@ -1,19 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every command there is, in one tree: the engine's and those of the packages that were loaded."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 
 from pyvpp import packet_generator_cli, pcap_cli
-from pyvpp.cli import af_xdp_commands, builtin, commands, engine_commands, rx_commands
+from pyvpp.cli import af_xdp_commands, builtin, commands, engine_commands, plugin_commands, rx_commands
 from pyvpp.cli.parser import CommandTree
 from pyvpp.cli.registry import commands_in, commands_of
 
-MODULES = (builtin, commands, engine_commands, rx_commands, af_xdp_commands, packet_generator_cli, pcap_cli)
+MODULES = (
+    builtin, commands, engine_commands, plugin_commands, rx_commands, af_xdp_commands, packet_generator_cli, pcap_cli,
+)  # fmt: skip
 
 
-def command_tree(packages: Iterable[ModuleType]) -> CommandTree:
-    """The engine's commands and those in modules called `cli` below the packages. Raises ValueError on a clash."""
+def command_tree(
+    packages: Iterable[ModuleType], blame: Callable[[ModuleType, Exception], bool] = lambda package, error: False
+) -> CommandTree:
+    """The engine's commands and those in modules called `cli` below the packages, or in a plugin that is one module.
+
+    Raises ValueError on a clash, unless `blame`, told of the later package, answers that the others do without it.
+    """
     found = [command for module in MODULES for command in commands_in(module)]
-    found += [command for package in packages for command in commands_of(package)]
-    return CommandTree(found)
+    tree = CommandTree(found)
+    for package in packages:
+        theirs = commands_of(package) if hasattr(package, "__path__") else commands_in(package)
+        try:
+            tree = CommandTree([*found, *theirs])
+        except ValueError as error:
+            if not blame(package, error):
+                raise
+        else:
+            found += theirs
+    return tree

@@ -96,6 +96,9 @@ class CommandTree:
         if line.split()[-1] == "?":
             return Output(self.help(line[:-1]))
         command, args, name = self.find(line)
+        plugin = engine.plugin_of(command.handler) if hasattr(engine, "plugin_of") else None
+        if plugin is not None and plugin.error:
+            raise CommandError(_after(name, f"plugin {plugin.name} is disabled: {plugin.error}"))
         try:
             result: Any = command.handler(engine, args)
             if inspect.isawaitable(result):
@@ -106,6 +109,8 @@ class CommandTree:
             raise CommandError(_after(name, str(error))) from None
         except Exception as error:
             log.exception("command failed: %s", line)
+            if plugin is not None:
+                engine.blame(command.handler, error)
             raise CommandError(_after(name, f"internal error: {_one_line(error)}; see the log")) from None
         return result if isinstance(result, Output) else Output(result or "")
 

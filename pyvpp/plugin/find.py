@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plugins: where they are found, and how each is imported.
+
+A distribution installed by pip names its package in the entry point group `pyvpp.plugins`; `pyvpp --plugin PATH` adds
+a single file, a package's folder, or the folder of a project that names one. Paths are handed to compiler processes in
+the environment variable PYVPP_PLUGINS.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+import tomllib
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+
+from pyvpp import __version__
+from pyvpp.errors import OperatorError
+
+GROUP = "pyvpp.plugins"
+PATHS = "PYVPP_PLUGINS"
+STACK = "pyvpp_" + "nodes"  # in a bare checkout, where no distribution names it
+
+
+@dataclass(eq=False)
+class Plugin:
+    """A plugin that was found. `error` says why it is disabled, and is empty while it is not."""
+
+    name: str
+    source: str
+    """the package's name, or a path"""
+    version: str = ""
+    package: ModuleType | None = None
+    error: str = ""
+
+    @property
+    def is_path(self) -> bool:
+        return os.sep in self.source
+
+    @property
+    def description(self) -> str:
+        """The first line of the package's docstring."""
+        lines = ((self.package.__doc__ if self.package else None) or "").strip().splitlines()
+        return lines[0].rstrip(".") if lines else ""
+
+    def owns(self, module: str) -> bool:
+        """Whether a module, by its full name, is part of the plugin."""
+        name = self.package.__name__ if self.package else None
+        return name is not None and (module == name or module.startswith(f"{name}."))
+
+    def load(self) -> ModuleType:
+        """Imports the package. Raises whatever it does."""
+        self.package = import_path(Path(self.source)) if self.is_path else importlib.import_module(self.source)
+        self.version = self.version or str(getattr(self.package, "__version__", ""))
+        return self.package
+
+
+def find_plugins() -> list[Plugin]:
+    """Plugins in the order they are loaded: pyvpp's own, installed ones by name, then those given by path."""
+    entries = sorted(entry_points(group=GROUP), key=lambda entry: (not _is_ours(entry), entry.name))
+    found = {e.module: Plugin(e.name, e.module, e.dist.version if e.dist else "") for e in entries}
+    if not any(_is_ours(entry) for entry in entries):
+        found = {STACK: Plugin("nodes", STACK, __version__), **found}
+    given = [Plugin(name_of(path), str(path)) for path in given_paths()]
+    return [*found.values(), *given]
+
+
+def _is_ours(entry: EntryPoint) -> bool:
+    return entry.dist is not None and entry.dist.name == "pyvpp"
+
+
+def given_paths() -> list[Path]:
+    """Plugins given by path, in this process or in the one that started it."""
+    return [Path(word) for word in os.environ.get(PATHS, "").split(os.pathsep) if word]
+
+
+def give_path(path: str) -> Path:
+    """Adds a plugin by its path, for this process and its children. Raises OperatorError where there is none."""
+    found = locate(Path(path))
+    known = given_paths()
+    if found not in known:
+        os.environ[PATHS] = os.pathsep.join(map(str, [*known, found]))
+    return found
+
+
+def locate(path: Path) -> Path:
+    """The file or the package's folder that a path leads to; raises OperatorError."""
+    path = path.resolve()
+    if path.is_dir() and not (path / "__init__.py").exists() and (path / "pyproject.toml").exists():
+        path = _package_of_project(path)
+    if not path.exists():
+        raise OperatorError(f"plugin {path}: there is no such file or folder")
+    if path.is_dir() and not (path / "__init__.py").exists():
+        raise OperatorError(f"plugin {path}: no package, and no project that names one (expected __init__.py)")
+    if path.is_file() and path.suffix != ".py":
+        raise OperatorError(f"plugin {path}: no Python file (expected its name to end with .py)")
+    if not path.stem.replace("-", "_").isidentifier():
+        raise OperatorError(f"plugin {path}: `{path.stem}' is no name for a module (expected letters, digits and _)")
+    return path
+
+
+def _package_of_project(folder: Path) -> Path:
+    """The package that a project's pyproject.toml announces."""
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text())
+    except (OSError, ValueError) as error:
+        raise OperatorError(f"plugin {folder}: pyproject.toml cannot be read: {error}") from None
+    names: list[str] = list(project.get("project", {}).get("entry-points", {}).get(GROUP, {}).values())
+    if len(names) != 1:
+        raise OperatorError(f'plugin {folder}: pyproject.toml names {len(names)} packages in "{GROUP}" (expected one)')
+    roots = (folder, folder / "src")
+    return next((root / names[0] for root in roots if (root / names[0]).exists()), folder / names[0])
+
+
+def name_of(path: Path) -> str:
+    return path.stem.removeprefix("pyvpp_").replace("_", "-")
+
+
+def import_path(path: Path) -> ModuleType:
+    """Imports a file or a package's folder, once. Raises ImportError when the module's name is another's."""
+    file = path / "__init__.py" if path.is_dir() else path
+    name = path.name if path.is_dir() else "pyvpp_plugin_" + path.stem.replace("-", "_")
+    known = sys.modules.get(name)
+    if known is not None:
+        if Path(getattr(known, "__file__", None) or "").resolve() == file:
+            return known
+        raise ImportError(f"the name {name} is taken by {getattr(known, '__file__', 'another module')}")
+    folders = [str(path)] if path.is_dir() else None
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=folders)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # first: numba imports a kernel's module by its name
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
