@@ -19,7 +19,7 @@ from pyvpp.service import notify
 
 log = logging.getLogger("pyvpp")
 
-SUBCOMMANDS = ("demo", "bench", "warmup", "restore", "doctor")
+SUBCOMMANDS = ("demo", "bench", "plugin", "warmup", "restore", "doctor")
 DRIVERS = ("auto", "af-packet", "af-xdp")
 GRO = ("on", "nic", "graph", "off")
 DEFAULT_RUNTIME_DIR = "/run/pyvpp"

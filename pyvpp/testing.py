@@ -79,7 +79,19 @@ def _heap(small: int) -> Any:
     return _heaps[size]
 
 
-def run_kernel(
+@dataclass
+class Arranged:
+    """Packets in buffers, and every array that a kernel takes, by the name of its parameter."""
+
+    given: dict[str, Any]
+    tables: dict[str, Any]
+
+    def arguments(self, node: Node) -> list[Any]:
+        """In the order of the kernel's parameters."""
+        return [self.given[name] if name in self.given else self.tables[name] for name in node.parameters]
+
+
+def arrange(
     node: Node,
     packets: Sequence[Packet],
     tables: Mapping[str, Any] | None = None,
@@ -90,8 +102,8 @@ def run_kernel(
     error_base: int = 0,
     buffers: int = 64,
     seed: int = 1,
-) -> Result:
-    """Runs a node's kernel once on these packets; so many small and large `buffers` are free besides theirs."""
+) -> Arranged:
+    """What `run_kernel` calls a kernel with. The heap is shared: the next arrangement takes it."""
     random_ = random.Random(seed)
     declared = {t.name: t for t in (*TABLES, FEATURE_CHAINS, NODE_BY_NODE, *tables_beside(node))}
     small_total = max(256, len(packets) + buffers + 1)
@@ -147,7 +159,30 @@ def run_kernel(
             used[name] = np.zeros(1024, np.uint32)
         else:
             raise LookupError(f"node {node.name}: no table {name} is declared in its package, and the test gives none")
-    n = node.kernel(*[given[name] if name in given else used[name] for name in node.parameters])
+    return Arranged(given, used)
+
+
+def run_kernel(
+    node: Node,
+    packets: Sequence[Packet],
+    tables: Mapping[str, Any] | None = None,
+    *,
+    instance: int = 0,
+    now: int = 0,
+    worker: int = 0,
+    error_base: int = 0,
+    buffers: int = 64,
+    seed: int = 1,
+) -> Result:
+    """Runs a node's kernel once on these packets; so many small and large `buffers` are free besides theirs."""
+    arranged = arrange(
+        node, packets, tables, instance=instance, now=now, worker=worker, error_base=error_base, buffers=buffers,
+        seed=seed,
+    )  # fmt: skip
+    heap, meta, frame, nexts, counters, pool, emit = (
+        arranged.given[name] for name in ("heap", "meta", "frame", "nexts", "counters", "pool", "emit")
+    )
+    n = node.kernel(*arranged.arguments(node))
     indices = [int(b) for b in frame[: n if node.kind is Kind.INPUT else len(packets)]]
 
     def bytes_of(b: int) -> bytes:
@@ -162,7 +197,7 @@ def run_kernel(
         counters=counters,
         emitted=[(bytes_of(b), next_) for b, next_ in emitted],
         emitted_meta=[meta[b].copy() for b, _ in emitted],
-        tables=used,
+        tables=arranged.tables,
         n=n,
         free_buffers=int(pool[POOL_SMALL]) + int(pool[POOL_LARGE]),
         heap=heap,
