@@ -6,7 +6,8 @@ the operating system take them all. A larger one, which with an ordinary MTU is 
 its buffer, after those that came before it.
 
 A packet longer than the MTU and nobody's to segment is lost, and counted, as is one that finds the ring full twice
-and one that the operating system does not take: nothing waits in the ring.
+and one that the operating system does not take: nothing waits in the ring. It takes none whose partial checksum is not
+in the packet.
 """
 
 from numba import uint64
@@ -14,7 +15,7 @@ from numba import uint64
 from pyvpp.device import af_packet_ring, vnet
 from pyvpp.device.syscalls import MSG_DONTWAIT, acquire32, address_of, release32, send
 from pyvpp.device.trace import format_af_packet_tx
-from pyvpp.device.vnet import write_vnet
+from pyvpp.device.vnet import is_finishable, write_vnet
 from pyvpp.jit import inline, jit
 from pyvpp.node import FREE, NodeCounter, node
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
@@ -116,6 +117,8 @@ def af_packet_tx(
         error = -1
         if n > longest and m.gso_type == 0:
             error = Counter.OVERSIZED.value
+        elif not is_finishable(m):  # in the ring Linux would throw it away without a word
+            error = Counter.SEND_FAILED.value
         elif n <= room and buffer_to_slot(heap, ring, m):
             marked += 1
         else:

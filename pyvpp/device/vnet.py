@@ -61,6 +61,17 @@ def read_vnet(heap: U8, header: int, m: Record) -> None:
 
 
 @inline
+def is_finishable(m: Record) -> bool:
+    """Whether the checksum that is left to Linux, if there is one, lies in the packet as it is now.
+
+    It does not where a neighbor put it into what was cut off meanwhile: a header in front, padding behind.
+    """
+    if int(m.flags) & CSUM_PARTIAL == 0:
+        return True
+    return bool(m.csum_start >= m.cur and int(m.csum_start) + int(m.csum_offset) + 2 <= int(m.cur) + int(m.len))
+
+
+@inline
 def header_bytes(heap: U8, m: Record) -> int:
     """Where the payload of a GSO packet begins, counted from `cur`."""
     l4 = int(m.csum_start)

@@ -843,6 +843,22 @@ def test_longer_than_the_mtu(pair: Namespaces, uplink: tuple[Rig, AfPacket]) -> 
     assert rig.drops[SW_IF_INDEX] == 2
 
 
+@pytest.mark.parametrize("n", [100, 1400])
+def test_a_checksum_that_is_not_in_the_packet_is_a_failure_that_counts(
+    pair: Namespaces, uplink: tuple[Rig, AfPacket], n: int
+) -> None:
+    """Where a neighbor's would be once its padding is cut off, or its header; at the very end it is good."""
+    rig, _ = uplink
+    with pair.raw() as peer:
+        rig.transmit(*[Received(ethernet(n), 0, CSUM_PARTIAL, 0, 0, start, 6) for start in (n - 7, n - 8, n, -8)])
+        assert len(peer.recv(70000)) == n
+        peer.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            peer.recv(2000)
+    assert rig.counters[af_packet_tx.Counter.SEND_FAILED] == 3
+    assert rig.drops[SW_IF_INDEX] == 3
+
+
 def test_what_linux_does_not_take_does_not_wait_in_the_ring(pair: Namespaces) -> None:
     """It would leave with the next packet, late, and there may be no next one."""
     rig, device = Rig(), AfPacket("veth0", pair.near, Options(rx_slots=16, tx_slots=16))
