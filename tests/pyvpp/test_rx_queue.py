@@ -149,6 +149,18 @@ def test_a_queue_whose_device_refuses_stays_where_it_is(stand: Stand) -> None:
     stand.until(lambda: stand.read(interface) == [1, 0])
 
 
+def test_a_worker_whose_polled_queue_has_moved_sleeps(stand: Stand) -> None:
+    """And the other sleeps no more."""
+    interface, _ = stand.plug()
+    stand.run(f"set interface rx-mode {interface.name} polling")
+    stand.engine.start()
+    stand.run(f"set interface rx-placement {interface.name} worker 1")
+    stand.until_asleep()
+    sleeps, loops = stand.count(d.SLEEPS, worker=1), stand.count(d.LOOPS, worker=1)
+    stand.until(lambda: stand.count(d.LOOPS, worker=1) > loops + 10_000)
+    assert stand.count(d.SLEEPS, worker=1) == sleeps
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
