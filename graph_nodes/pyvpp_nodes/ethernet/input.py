@@ -19,7 +19,7 @@ from pyvpp.jit import inline, jit, outline, rare_case
 from pyvpp.node import NodeCounter, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ethernet_header
-from pyvpp.typing import U8, U16, U32, U64, Record, Records
+from pyvpp.typing import I64, U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, be64, u8
 from pyvpp_nodes.ethernet.header import ETHERNET_ARP, ETHERNET_IP4, ETHERNET_IP6, HEADER_BYTES, is_vlan
 from pyvpp_nodes.ethernet.plain import IP4_AS_LOADED, IP6_AS_LOADED, is_plain
@@ -141,10 +141,13 @@ def ethernet_input(
     ip4_unicast_arc: U32,
     ip4_output_arc: U32,
     node_by_node: U32,
+    ip4_long_way: I64,
+    now: int,
 ) -> None:
     taken = take_common_way(
         heap, meta, frame, nexts, HEADER_BYTES, interfaces, ip4_fib_roots, ip4_fib_nodes, load_balances, route_counters,
         adjacencies, interface_ip4, ip4_unicast_arc, ip4_output_arc, node_by_node,
+        ip4_long_way, now,
     )  # fmt: skip
     if taken == len(frame):
         return

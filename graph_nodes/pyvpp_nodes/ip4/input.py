@@ -19,7 +19,7 @@ from pyvpp.jit import inline, jit, outline, rare_case
 from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ip4
-from pyvpp.typing import U8, U16, U32, U64, Record, Records
+from pyvpp.typing import I64, U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, u8
 from pyvpp_nodes.icmp.message import TIME_EXCEEDED, TTL_IN_TRANSIT, ask_for_error
 from pyvpp_nodes.integers import int64
@@ -144,10 +144,13 @@ def ip4_input(
     ip4_unicast_arc: U32,
     ip4_output_arc: U32,
     node_by_node: U32,
+    ip4_long_way: I64,
+    now: int,
 ) -> None:
     taken = take_common_way(
         heap, meta, frame, nexts, 0, interfaces, ip4_fib_roots, ip4_fib_nodes, load_balances, route_counters,
         adjacencies, interface_ip4, ip4_unicast_arc, ip4_output_arc, node_by_node,
+        ip4_long_way, now,
     )  # fmt: skip
     if taken == len(frame):
         return

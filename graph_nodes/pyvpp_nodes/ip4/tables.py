@@ -15,6 +15,8 @@ UDP_PORTS = Table("udp_ports", dtype=U16, capacity=65536)  # by port
 IP4_INTERFACE_ADDRESS = interface_table("ip4_interface_address", U32)  # 0: it has none
 PUNT_TX = Table("punt_tx", dtype=U32, capacity=1)  # sw_if_index of the host's TAP, 0: there is none
 ROUTE_COUNTERS = Table("route_counters", dtype=COUNTER, capacity=1024, per_worker=True)  # by load balance
+IP4_LONG_WAY = Table("ip4_long_way", np.dtype(np.int64), capacity=2, per_worker=True)
+"""When packets last went on node by node, one more than the round's time: from ethernet-input, and from ip4-input."""
 
 THROTTLE_WORDS = 9  # when the window ends, then 512 bits
 ARP_THROTTLE = Table("arp_throttle", dtype=U64, capacity=THROTTLE_WORDS, per_worker=True)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fused or from node to node: the same packets, metadata and counters, whatever the frame is made of."""
 
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyvpp.buffers import CSUM_PARTIAL, L2_VALID, LOCALLY_ORIGINATED, TRACED
+from pyvpp.cli.assembly import command_tree
+from pyvpp.device.interfaces import add_tap_interface
+from pyvpp.engine import Engine
+from pyvpp.jit import COMPILED
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.ethernet.input import Next as EthernetNext
 from pyvpp_nodes.ethernet.input import ethernet_input
@@ -17,7 +22,18 @@ from pyvpp_nodes.ip4.input import Next as InputNext
 from pyvpp_nodes.ip4.input import ip4_input
 from pyvpp_nodes.ip4.lookup import ip4_lookup
 from pyvpp_nodes.ip4.rewrite import ip4_rewrite
-from tests.graph_nodes.forwarding import MACS, Fib, ethernet, frames, interface_table, ip4, ip4_packets, node_of
+from tests.graph_nodes.forwarding import (
+    MACS,
+    Fib,
+    ethernet,
+    frames,
+    interface_table,
+    ip4,
+    ip4_packets,
+    mac_bytes,
+    node_of,
+)
+from tests.graph_nodes.lab import Plug
 
 FIB = Fib()
 STRING = bytes(range(14))
@@ -210,3 +226,54 @@ def test_one_packet_is_otherwise(kernel: str, destination: str) -> None:
         for arcs in ({}, {"ip4_output_arc": np.array([0, 0, 3, 3], np.uint32)}):
             data = [(ethernet(each, MACS[rx]), rx) if kernel == "ethernet" else (each, rx) for each, rx in sent]
             assert_the_same(*both(kernel, [Packet(each, rx=rx, flags=0) for each, rx in data], with_features(arcs)))
+
+
+@pytest.mark.parametrize(("kernel", "header"), [("ethernet", 14), ("input", 0)])
+def test_a_frame_does_not_overtake_one_of_the_same_round_that_goes_the_long_way(kernel: str, header: int) -> None:
+    """Of two frames at once, as from two interfaces, the first has packets of both."""
+    tables = {**FIB.tables, "interfaces": interface_table()}
+
+    def fused(*rx: int, now: int) -> bool:
+        """Whether any packet skips a node."""
+        data = ip4(destination="10.1.2.2")
+        packets = [Packet(ethernet(data, MACS[k]) if header else data, rx=k) for k in rx]
+        result = run_kernel(KERNELS[kernel], packets, tables, now=now)
+        tables["ip4_long_way"] = result.tables["ip4_long_way"]
+        return max(result.nexts) >= 0x8000
+
+    alike, mixed = [1] * 20, [1] * 10 + [2] * 10
+    assert fused(*alike, now=0)
+    assert fused(*alike, now=0)
+    assert not fused(*mixed, now=0)
+    assert not fused(*alike, now=0)
+    assert fused(*alike, now=7)
+    assert not fused(*mixed, now=7)
+    assert not fused(*alike, now=7)
+    assert list(tables["ip4_long_way"]) == ([8, 0] if header else [0, 8])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not COMPILED, reason="the dispatcher is native code")
+def test_packets_of_two_interfaces_leave_in_order() -> None:
+    """100 of one and 256 of another are at once before ethernet-input: a frame of both, and 100 more of the second."""
+    engine = Engine(buffers=2048, hugepages="off")
+    plugs = [Plug(layer3=False) for _ in range(3)]
+    for k, plug in enumerate(plugs):
+        add_tap_interface(engine, plug, name=f"tap{k}", mac=mac_bytes(MACS[k + 1]))  # type: ignore[arg-type]
+    tree = command_tree(engine.declarations.packages)
+    for line in (
+        *(f"set interface ip address tap{k} 10.{k}.0.1/24" for k in range(3)),
+        "set ip neighbor tap2 10.2.0.2 02:00:00:00:00:99",
+    ):
+        asyncio.run(tree.run(engine, line))
+    for k, n in ((0, 100), (1, 256)):
+        for i in range(n):
+            packet = ip4(bytes([k]) + i.to_bytes(2, "big"), source=f"10.{k}.0.2", destination="10.2.0.2", protocol=99)
+            plugs[k].linux.send(bytes(10) + ethernet(packet, MACS[k + 1]))
+    engine.run(3)
+    sent = [data[10 + 14 + 20 :] for data in plugs[2].received()]
+    assert len(sent) > 256  # what the socket holds
+    for k in range(2):
+        numbers = [int.from_bytes(data[1:3], "big") for data in sent if data[0] == k]
+        assert numbers == list(range(len(numbers)))
+    engine.close()
