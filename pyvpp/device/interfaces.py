@@ -141,10 +141,9 @@ def add_tap_interface(
         rows.append(row := free_row(rx))
         tap.attach_rx(rx.array[row], number, interface.sw_if_index)
 
-        def placed(worker: Worker, row: int = row, fd: int = tap.fds[number]) -> None:
+        def placed(worker: Worker, row: int = row) -> None:
             rx.array["epoll_fd"][row] = worker.epoll.fileno()
-            if not rx.array["open"][row]:
-                worker.unwatch(fd)  # a device that is gone is ready for ever
+            rx.array["open"][row] = 1  # if the device is gone, the kernel finds out anew and takes it from this epoll
 
         node = queue_node(interface, number)
         engine.add_input("tap-input", node, interface, tap.poll_fds(number), instance=row, placed=placed)

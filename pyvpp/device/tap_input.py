@@ -7,7 +7,7 @@ there and the large one, warm in the cache, takes the next (7 instead of 9 micro
 A TAP's packets go to ethernet-input, or to host-input when the TAP stands in for an uplink; a TUN's go to ip4-input
 by the version in their first byte. A packet is lost, and counted, when its IP version is another and when the
 interface is down. Without a free buffer nothing is read: Linux keeps the packets, as many as its queue holds. A
-device that is gone, since its namespace was deleted, is counted once and asked no more.
+device that is gone, since its namespace was deleted, is counted once and asked no more, until another worker is to.
 """
 
 from enum import IntEnum

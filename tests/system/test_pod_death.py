@@ -53,8 +53,9 @@ def test_a_deleted_namespace_takes_its_tun_along(make_sandbox: Callable[[], Sand
         assert pyvpp.counter("tun0-input", "read failed") == 0
 
         pyvpp.ctl("set interface rx-placement tun0 worker 0")
+        eventually(lambda: pyvpp.counter("tun0-input", "linux interface is gone") == 2, "found out anew")
         assert loops_of(pyvpp, 0.5) < 500
-        assert pyvpp.counter("tun0-input", "linux interface is gone") == 1
+        assert pyvpp.counter("tun0-input", "linux interface is gone") == 2
 
         drops = pyvpp.interface("tun0")["counters"]["drops"]
         pyvpp.ctl(f"ping {POD} repeat 2 interval 0.01")
