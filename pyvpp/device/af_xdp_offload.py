@@ -96,6 +96,16 @@ def ip_bytes(heap: U8, at: int, end: int) -> int:
 
 
 @inline
+def ip_in_frame(heap: U8, frame: int) -> int:
+    """Where IP begins in an Ethernet frame, behind at most two VLAN tags; 0 when the EtherType says other."""
+    at = frame + ETHERNET_HEADER
+    for _ in range(2):
+        if be16(heap, at - 2) in (CTAG, STAG):
+            at += TAG
+    return at if be16(heap, at - 2) in (IP4, IP6) else 0
+
+
+@inline
 def pitch_of(heap: U8, first: int, ip: int, end: int) -> int:
     """The distance between the packets of a train that begins so, its first inner IP header at `ip`; 0: it is none."""
     n = ip_bytes(heap, ip, end)
@@ -110,11 +120,8 @@ def find_train(heap: U8, m: Record, first: int) -> None:
     inner = first + VXLAN_HEADER
     if inner + ETHERNET_HEADER > end or le32(heap, first) != VXLAN_FLAGS:
         return
-    kind = inner + ETHERNET_HEADER - 2
-    for _ in range(2):
-        if be16(heap, kind) in (CTAG, STAG):
-            kind += TAG
-    pitch = pitch_of(heap, first, kind + 2, end) if be16(heap, kind) in (IP4, IP6) else 0
+    ip = ip_in_frame(heap, inner)
+    pitch = pitch_of(heap, first, ip, end) if ip else 0
     if pitch == 0:
         pitch = pitch_of(heap, first, inner, end)
     if 0 < pitch <= 0xFFFF:
@@ -128,8 +135,8 @@ def is_bare_ip(heap: U8, inner: int, end: int) -> bool:
 
     Nothing else tells the two apart. What is in an Ethernet frame of 60 bytes may be shorter.
     """
-    ip = inner + ETHERNET_HEADER
-    if be16(heap, ip - 2) in (IP4, IP6):
+    ip = ip_in_frame(heap, inner)
+    if ip:
         n = ip_bytes(heap, ip, end)
         if n and (ip + n == end or (ip + n < end and end - inner <= SHORTEST_FRAME)):
             return False

@@ -105,6 +105,10 @@ WAYS: dict[str, tuple[Any, Any]] = {
         INNER / OUTER4 / UDP(sport=5555, dport=4789, chksum=0) / VXLAN(vni=7, flags=8) / LIKE_IP,
         IP4,
     ),
+    "vxlan, mac like ip, tag": (
+        INNER / OUTER4 / UDP(sport=5555, dport=4789, chksum=0) / VXLAN(vni=7, flags=8) / LIKE_IP / Dot1Q(vlan=5),
+        IP4,
+    ),
     "vxlan l3, address like ethernet": (
         INNER / OUTER4 / UDP(sport=5555, dport=4789, chksum=0) / VXLAN(vni=7, flags=8),
         IP(src="8.0.69.1", dst="10.4.5.6"),
@@ -135,6 +139,26 @@ def test_a_bare_checksum_is_found_and_finished(way: str, protocol: int, payload:
     offload.finish_checksum(each.heap, each.m)
     assert each.checksum == each.right
     assert not int(each.m["flags"]) & CSUM_PARTIAL
+
+
+def test_ip_whose_addresses_look_like_an_ethernet_payload() -> None:
+    """Its length would fit, but there is no EtherType before it."""
+    below = INNER / OUTER4 / UDP(sport=5555, dport=4789, chksum=0) / VXLAN(vni=7, flags=8)
+    ip = IP(src="10.1.69.3", dst="5.170.1.2")
+    each = Packet(bytes(below / ip / TCP() / Raw(bytes(14 + 1450 - 40))), 50, 70, 6)
+    each.put(each.bare)
+    assert each.find()
+    assert int(each.m["csum_start"]) == START + 70
+
+
+def test_a_padded_frame_whose_mac_address_looks_like_ip() -> None:
+    mac = Ether(src="02:00:00:00:00:01", dst="45:00:00:3c:00:02", type=0x0800)
+    below = bytes(INNER / OUTER4 / UDP(sport=5555, dport=4789, chksum=0, len=76) / VXLAN(vni=7, flags=8) / mac)
+    each = Packet(below + bytes(IP4 / UDP(sport=1, dport=2) / Raw(b"abc")), 64, 84, 17)
+    each.put(each.bare)
+    padded = Packet(each.frame.ljust(50 + 60, b"\0"), 64, 84, 17)
+    assert padded.find()
+    assert int(padded.m["csum_start"]) == START + 84
 
 
 @pytest.mark.slow
@@ -278,6 +302,10 @@ def test_what_is_no_train_is_not_cut(pod: str) -> None:
     assert gso(train(three[:1])) == (0, 0), "it is one packet"
     assert gso(train([three[0], b""])) == (0, 0), "nothing behind the last header"
     assert gso(train([three[0] + b"padding", three[1]])) == (0, 0)
+    assert gso(train([b"\x45\0\0\x0c" + bytes(8)] * 9)) == (0, 0), "shorter than an IP header"
+    other = train(three)
+    other.write(other.frame.replace(bytes(VXLAN(vni=7, flags=8)), bytes(VXLAN(vni=7, flags=0x88))))
+    assert gso(other) == (0, 0), "no VXLAN anywhere"
     short = train(three)
     short.m["len"] = 42 + pitch + 7
     short.find()
