@@ -386,6 +386,13 @@ def test_nothing_of_a_flow_is_overtaken(name):
     assert [segment for data, m in left(result) for segment in finished(data, m)] == [before, odd, after]
 
 
+def test_an_urgent_pointer_is_kept_though_no_flag_says_that_it_counts():
+    frame = [tcp(1), tcp(1 + SIZE, urgptr=7), tcp(1 + 2 * SIZE, urgptr=7)]
+    result = run([leaving(data) for data in frame])
+    assert joined(result) == [1, 2]
+    assert [segment for data, m in left(result) for segment in finished(data, m)] == frame
+
+
 def test_other_protocols_between_are_overtaken():
     frame = stream(2)
     udp = bytes(IP() / UDP())

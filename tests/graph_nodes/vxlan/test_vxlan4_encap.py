@@ -151,6 +151,16 @@ def test_what_is_too_long():
     assert result.counters[encap.Counter.TOO_LONG] == 1
 
 
+@pytest.mark.parametrize("tx", [ETHERNET, BARE])
+def test_a_tunnel_that_is_no_more_takes_nothing(tx):
+    tunnels = TABLES["vxlan_tunnels"].copy()
+    tunnels["flags"][tx] = 0
+    packets = [Packet(bytes(60), tx=tx) for _ in range(3)]
+    result = run_kernel(encap.vxlan4_encap, packets, {**TABLES, "vxlan_tunnels": tunnels})
+    assert result.nexts == [encap.Next.DROP] * 3
+    assert list(result.counters) == [3 if each == encap.Counter.NO_TUNNEL else 0 for each in encap.Counter]
+
+
 def test_no_room_in_front():
     """HEADROOM is 192: the fourth encapsulation would leave no room for a link-layer header."""
     packet = Packet(bytes(60), tx=ETHERNET)
