@@ -95,8 +95,11 @@ def measure_costs(scenario: Scenario, hugepages: str = "auto", pairs: int = PAIR
         stand.generate(scenario.packets(stand.engine))
         run_once(stand, ROUNDS)
         path = len(run_once(stand, ROUNDS).nodes)
+        stand.engine.fusion = False  # as it is for a packet that is traced
+        every_node = len(run_once(stand, ROUNDS).nodes)
+        stand.engine.fusion = True
         return [
-            *trace_costs(stand, path, pairs),
+            *trace_costs(stand, every_node, pairs),
             *capture_costs(stand, pairs),
             *feature_costs(stand, pairs),
             counter_cost(stand, path),

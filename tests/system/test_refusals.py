@@ -56,7 +56,7 @@ OPTIONS = {
     ("--uplink", "eth0", "--uplink", "nope"): "uplink nope: no such interface; there are: eth0",
     ("--buffers", "0"): "--buffers 0: from 1024 to 2097152",
     ("--buffers", "99999999999"): "--buffers 99999999999: from 1024 to 2097152",
-    ("--workers", "2"): "--workers 2: one worker is what this version runs",
+    ("--workers", "65"): "--workers 65: from 1 to 64",
     ("--hugepages", "some"): "--hugepages some: auto, off or a number",
     ("--driver", "e1000"): "argument --driver: invalid choice: 'e1000' (choose from",
     ("--buffers", "many"): "argument --buffers: invalid int value: 'many' (see pyvpp --help)",

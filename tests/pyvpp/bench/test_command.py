@@ -49,9 +49,9 @@ def test_a_scenario_as_json_on_standard_output(quick: None, capsys: Any):
     )
     (scenario,) = run["scenarios"]
     assert (scenario["name"], scenario["packet_bytes"], scenario["verified"]) == ("ip4", 64, True)
-    assert {"ip4-input", "ip4-lookup", "ip4-rewrite"} <= {node["name"] for node in scenario["nodes"]}
+    assert {"pg-input", "ethernet-input", "pg1-output"} <= {node["name"] for node in scenario["nodes"]}
     assert run["start"]["scenario"] == "ip4" and run["errors"] == run["absent"] == []
-    assert "ip4-lookup" in captured.err and "clocks/packet" in captured.err  # the tables go beside
+    assert "ethernet-input" in captured.err and "clocks/packet" in captured.err  # the tables go beside
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from tests.pyvpp.bench.stands import RUNS, SCENARIOS, tried
 
 pytestmark = pytest.mark.slow
 IP4 = SCENARIOS["ip4"]
-STRAIGHT = ["pg-input", "ethernet-input", "ip4-input", "ip4-lookup", "ip4-rewrite", "pg1-output", "pg1-tx"]
+STRAIGHT = ["pg-input", "ethernet-input", "pg1-output", "pg1-tx"]
 FIELDS = {
     "name", "packet_bytes", "vector_size", "routes", "packets", "seconds", "mpps", "ns_per_packet", "clocks_per_packet",
     "nodes", "verified",
@@ -130,5 +130,7 @@ def test_a_path_is_walked_in_order_and_leaves_nothing_behind():
         free = stand.engine.free_buffers
         stand.enable(True)
         assert path_of(stand) == STRAIGHT
+        stand.engine.fusion = False
+        assert path_of(stand) == [*STRAIGHT[:2], "ip4-input", "ip4-lookup", "ip4-rewrite", *STRAIGHT[2:]]
         stand.settle()
         assert stand.engine.free_buffers == free

@@ -52,7 +52,7 @@ def test_where_the_packets_of_a_capture_go(tmp_path: Path, few_runs: None):
     assert fate["dropped"] == 10 and fate["slow_path"] == 0 and fate["held"] == 0
     assert fate["counters"]["pg1-tx: packets sent"] == 90
     shares = {node["name"]: node["share"] for node in found["nodes"]}
-    assert shares["ip4-lookup"] == 1 and shares["error-drop"] == pytest.approx(0.1, abs=0.02)
+    assert shares["ethernet-input"] == 1 and shares["error-drop"] == pytest.approx(0.1, abs=0.02)
 
 
 def test_a_capture_of_bare_ip_arrives_where_ip_does(tmp_path: Path, few_runs: None):
