@@ -4,6 +4,7 @@
 import functools
 import importlib
 import logging
+import os
 import pkgutil
 import sys
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from pyvpp.faults import circles, faults_of
 from pyvpp.features import FeatureArc
 from pyvpp.jit import Native, plain
 from pyvpp.node import Kind, Node
-from pyvpp.plugin.find import Plugin, find_plugins
+from pyvpp.plugin.find import PATHS, Plugin, find_plugins
 from pyvpp.tables import Table
 
 log = logging.getLogger(__name__)
@@ -189,8 +190,12 @@ def tables_beside(node: Node) -> tuple[Any, ...]:
 
 
 @functools.cache
-def _everything() -> Declarations:
+def _declared_with(paths: str) -> Declarations:
     return load()
+
+
+def _everything() -> Declarations:
+    return _declared_with(os.environ.get(PATHS, ""))
 
 
 def declared_dtype(name: str) -> Any:
