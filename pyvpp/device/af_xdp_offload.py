@@ -14,6 +14,7 @@ VXLAN header again and again, as far from the next as the first inner packet say
 """
 
 from pyvpp.buffers import CSUM_PARTIAL
+from pyvpp.checksum import fold, sum_bytes
 from pyvpp.device.vnet import GSO_TCP4, GSO_TCP6, GSO_UDP_L4, TCP_DATA_OFFSET, TCP_HEADER, UDP_HEADER
 from pyvpp.jit import inline, jit
 from pyvpp.typing import U8, Record
@@ -31,33 +32,9 @@ LAYERS = 6  # Ethernet, IP and UDP outside, Ethernet and IP inside; one to spare
 
 
 @inline
-def fold(total: int) -> int:
-    """A sum of 16-bit words, or of 32-bit ones, as 16 bits."""
-    total = (total & 0xFFFFFFFF) + (total >> 32)
-    total = (total & 0xFFFF) + (total >> 16)
-    total = (total & 0xFFFF) + (total >> 16)
-    return (total & 0xFFFF) + (total >> 16)
-
-
-@inline
 def swapped(value: int) -> int:
     """A big-endian 16-bit number as the machine would load it: sums are taken in its own order (RFC 1071, 2 B)."""
     return (value & 0xFF) << 8 | value >> 8
-
-
-@inline
-def sum_words(heap: U8, at: int, n: int) -> int:
-    """The sum of n bytes, an odd one at the end padded with zero; not folded."""
-    total = 0
-    for k in range(n // 4):
-        total += le32(heap, at + 4 * k)
-    rest = at + n // 4 * 4
-    if n & 2:
-        total += le16(heap, rest)
-        rest += 2
-    if n & 1:
-        total += u8(heap, rest)
-    return total
 
 
 @inline
@@ -68,7 +45,7 @@ def is_bare(heap: U8, ip: int, l4: int, protocol: int, field: int) -> bool:
         total = le32(heap, ip + 12) + le32(heap, ip + 16)
     else:
         n = be16(heap, ip + 4) - (l4 - ip - IP6_HEADER)
-        total = sum_words(heap, ip + 8, 32)
+        total = sum_bytes(heap, ip + 8, 32)
     return int(le16(heap, l4 + field)) == fold(total + swapped(protocol) + swapped(n & 0xFFFF))
 
 
@@ -208,16 +185,6 @@ def find_unfinished(heap: U8, m: Record, mtu: int) -> None:
             kind = IP4 if protocol == IPIP else IP6
         else:
             return
-
-
-@jit
-def finish_checksum(heap: U8, m: Record) -> None:
-    """Completes a CSUM_PARTIAL checksum, whose field holds the pseudo header's sum, for a device that does not."""
-    start = int(m.csum_start)
-    field = start + int(m.csum_offset)
-    total = fold(sum_words(heap, start, int(m.cur) + int(m.len) - start)) ^ 0xFFFF
-    put_le16(heap, field, total if total else 0xFFFF)
-    m.flags = int(m.flags) & (0xFFFFFFFF ^ CSUM_PARTIAL)
 
 
 TX_METADATA_BYTES = 24  # struct xsk_tx_metadata: flags u64, csum_start u16, csum_offset u16, times

@@ -16,12 +16,12 @@ packets, or within a second.
 from numba import uint64
 
 from pyvpp.buffers import CSUM_PARTIAL, TRACED, slot_start
+from pyvpp.checksum import complete_checksum
 from pyvpp.device import af_xdp_tables, vnet
 from pyvpp.device.af_xdp_offload import (
     ETHERNET_HEADER,
     TAG,
     TX_METADATA_BYTES,
-    finish_checksum,
     put_tx_metadata,
 )
 from pyvpp.device.af_xdp_ring import (
@@ -101,7 +101,7 @@ def leave_checksum(heap: U8, ring: Record, m: Record, b: int, first: int) -> int
         put_tx_metadata(heap, m)
         return WITH_METADATA
     if field + 2 <= int(m.cur) + int(m.len):
-        finish_checksum(heap, m)
+        complete_checksum(heap, m)
     return 0
 
 

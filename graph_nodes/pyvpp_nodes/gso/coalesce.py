@@ -18,11 +18,12 @@ from pyvpp.buffers import (
     slot_start,
     take_large,
 )
+from pyvpp.checksum import WITHOUT_CSUM_PARTIAL, fold
 from pyvpp.jit import inline, jit
 from pyvpp.tables import Table
 from pyvpp.typing import U8, U32, Record, Records
 from pyvpp.wire import be32, copy, le32, put_be16, put_le16, put_u8, u8
-from pyvpp_nodes.gso.checksum import WITHOUT_CSUM_PARTIAL, pseudo_header_sum
+from pyvpp_nodes.gso.checksum import pseudo_header_sum
 from pyvpp_nodes.gso.segment import FIN_PSH, TCP4, TCP6, TCP_CHECKSUM, TCP_FLAGS, TCP_SEQUENCE, move_metadata
 from pyvpp_nodes.gso.stream import (
     GRO_FLOW,
@@ -35,7 +36,7 @@ from pyvpp_nodes.gso.stream import (
     same_addresses,
 )
 from pyvpp_nodes.integers import int64
-from pyvpp_nodes.ip4.header import HEADER_BYTES, TCP, TOTAL_LENGTH, fold, put_checksum
+from pyvpp_nodes.ip4.header import HEADER_BYTES, TCP, TOTAL_LENGTH, put_checksum
 
 GRO_FLOWS = Table("gro_flows", GRO_FLOW, 8, per_worker=True)
 """The large packets that may grow, as a worker's frame knows them: nothing outlives the frame."""

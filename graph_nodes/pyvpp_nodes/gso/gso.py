@@ -19,16 +19,17 @@ from enum import IntEnum
 from numba import uint64
 
 from pyvpp.buffers import CSUM_PARTIAL, emit_to
+from pyvpp.checksum import complete_checksum
 from pyvpp.features import Feature, next_feature
 from pyvpp.interface import OFFLOAD_CSUM, OFFLOAD_CSUM_ANYWHERE, OFFLOAD_TSO4, OFFLOAD_TSO6, OFFLOAD_USO, P2P
 from pyvpp.jit import inline, jit
-from pyvpp.node import FREE, HELD, NodeCounter, Severity, node
+from pyvpp.node import HELD, NodeCounter, Severity, node
 from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_packet
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import u8
-from pyvpp_nodes.gso.checksum import complete_checksum
-from pyvpp_nodes.gso.segment import DONE, ECN, TCP4, TCP6, UDP_L4, ip_behind, segment
+from pyvpp_nodes.gso.outcome import settle
+from pyvpp_nodes.gso.segment import ECN, TCP4, TCP6, UDP_L4, ip_behind, segment
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import header_bytes
 
@@ -38,6 +39,8 @@ class Next(IntEnum):
 
 
 class Counter(NodeCounter):
+    """The first are those that `settle` counts."""
+
     SEGMENTED = 0, "packets segmented", Severity.INFO
     MALFORMED = 1, "malformed packet"
     MEMORY = 2, "could not allocate buffer"
@@ -95,12 +98,7 @@ def gso(
         completed = is_completed(heap, m, ip, offload)
         if m.gso_type and not (completed and is_carried(offload, int64(m.gso_type))):
             sent, result = segment(heap, meta, b, ip, pool, emit, to)
-            counters[Counter.SEGMENTS] += uint64(sent)
-            counters[result] += uint64(1)
-            nexts[i] = FREE
-            if result != DONE:
-                m.error = error_base + result
-                nexts[i] = Next.DROP
+            nexts[i] = settle(m, counters, error_base, sent, result, int64(Next.DROP))
             continue
         if not completed:
             complete_checksum(heap, m)

@@ -13,14 +13,13 @@ their way; TCP sends the rest again).
 
 from enum import IntEnum
 
-from numba import uint64
-
 from pyvpp.buffers import emit_to
 from pyvpp.jit import jit
-from pyvpp.node import FREE, HELD, NodeCounter, Severity, node
+from pyvpp.node import HELD, node
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp_nodes.fib.tables import Kind
-from pyvpp_nodes.gso.segment import DONE, segment
+from pyvpp_nodes.gso.outcome import Counter, settle
+from pyvpp_nodes.gso.segment import segment
 from pyvpp_nodes.gso.train import is_train, send_trains
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.vxlan.header import VXLAN_BYTES
@@ -32,13 +31,6 @@ class Next(IntEnum):
     DROP = 0
     MIDCHAIN = 1
     VXLAN_ENCAP = 2
-
-
-class Counter(NodeCounter):
-    SEGMENTED = 0, "packets segmented", Severity.INFO
-    MALFORMED = 1, "malformed packet"
-    MEMORY = 2, "could not allocate buffer"
-    SEGMENTS = 3, "segments sent", Severity.INFO
 
 
 @node(
@@ -68,9 +60,4 @@ def gso_ip4(
             sent, result = segment(heap, meta, b, ip, pool, emit, int64(Next.MIDCHAIN))
         else:
             sent, result = send_trains(heap, meta, b, ip, VXLAN_BYTES, pool, emit, int64(Next.VXLAN_ENCAP))
-        counters[Counter.SEGMENTS] += uint64(sent)
-        counters[result] += uint64(1)
-        nexts[i] = FREE
-        if result != DONE:
-            m.error = error_base + result
-            nexts[i] = Next.DROP
+        nexts[i] = settle(m, counters, error_base, sent, result, int64(Next.DROP))

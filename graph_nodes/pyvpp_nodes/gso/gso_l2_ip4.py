@@ -9,13 +9,12 @@ Dropped and counted: headers that are not those of a GSO packet, and what finds 
 
 from enum import IntEnum
 
-from numba import uint64
-
 from pyvpp.buffers import emit_to
 from pyvpp.jit import jit
-from pyvpp.node import FREE, HELD, NodeCounter, Severity, node
+from pyvpp.node import HELD, node
 from pyvpp.typing import U8, U16, U32, U64, Records
-from pyvpp_nodes.gso.segment import DONE, ip_behind
+from pyvpp_nodes.gso.outcome import Counter, settle
+from pyvpp_nodes.gso.segment import ip_behind
 from pyvpp_nodes.gso.train import is_train, send_trains
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.vxlan.header import VXLAN_BYTES
@@ -24,13 +23,6 @@ from pyvpp_nodes.vxlan.header import VXLAN_BYTES
 class Next(IntEnum):
     DROP = 0
     VXLAN_ENCAP = 1
-
-
-class Counter(NodeCounter):
-    SEGMENTED = 0, "packets segmented", Severity.INFO
-    MALFORMED = 1, "malformed packet"
-    MEMORY = 2, "could not allocate buffer"
-    SEGMENTS = 3, "segments sent", Severity.INFO
 
 
 @node(
@@ -49,9 +41,4 @@ def gso_l2_ip4(
             continue
         ip = ip_behind(heap, m)
         sent, result = send_trains(heap, meta, b, ip, VXLAN_BYTES, pool, emit, int64(Next.VXLAN_ENCAP))
-        counters[Counter.SEGMENTS] += uint64(sent)
-        counters[result] += uint64(1)
-        nexts[i] = FREE
-        if result != DONE:
-            m.error = error_base + result
-            nexts[i] = Next.DROP
+        nexts[i] = settle(m, counters, error_base, sent, result, int64(Next.DROP))

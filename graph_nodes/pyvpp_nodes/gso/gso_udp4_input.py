@@ -10,13 +10,12 @@ Dropped and counted: headers that are not those of a GSO packet, and what finds 
 
 from enum import IntEnum
 
-from numba import uint64
-
 from pyvpp.buffers import emit_to
 from pyvpp.jit import jit
-from pyvpp.node import FREE, HELD, NodeCounter, Severity, node
+from pyvpp.node import HELD, node
 from pyvpp.typing import U8, U16, U32, U64, Records
-from pyvpp_nodes.gso.segment import DONE, segment
+from pyvpp_nodes.gso.outcome import Counter, settle
+from pyvpp_nodes.gso.segment import segment
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.vxlan.header import UDP_BYTES, VXLAN_BYTES
 
@@ -27,13 +26,6 @@ IN_TUNNEL = UDP_BYTES + VXLAN_BYTES
 class Next(IntEnum):
     DROP = 0
     VXLAN_INPUT = 1
-
-
-class Counter(NodeCounter):
-    SEGMENTED = 0, "packets segmented", Severity.INFO
-    MALFORMED = 1, "malformed packet"
-    MEMORY = 2, "could not allocate buffer"
-    SEGMENTS = 3, "segments sent", Severity.INFO
 
 
 @node(
@@ -51,9 +43,4 @@ def gso_udp4_input(
             nexts[i] = HELD if emit_to(emit, int64(b), int64(Next.VXLAN_INPUT)) else Next.VXLAN_INPUT
             continue
         sent, result = segment(heap, meta, b, int64(m.cur), pool, emit, int64(Next.VXLAN_INPUT))
-        counters[Counter.SEGMENTS] += uint64(sent)
-        counters[result] += uint64(1)
-        nexts[i] = FREE
-        if result != DONE:
-            m.error = error_base + result
-            nexts[i] = Next.DROP
+        nexts[i] = settle(m, counters, error_base, sent, result, int64(Next.DROP))

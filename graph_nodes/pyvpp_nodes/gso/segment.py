@@ -18,12 +18,13 @@ from pyvpp.buffers import (
     take_large,
     take_small,
 )
+from pyvpp.checksum import WITHOUT_CSUM_PARTIAL
 from pyvpp.jit import inline, jit
 from pyvpp.typing import U8, U32, Record, Records
 from pyvpp.wire import be16, be32, copy, put_be16, put_be32, u8
 from pyvpp_nodes.ethernet.header import HEADER_BYTES as ETHERNET_BYTES
 from pyvpp_nodes.ethernet.header import is_vlan
-from pyvpp_nodes.gso.checksum import WITHOUT_CSUM_PARTIAL, put_l4_checksum
+from pyvpp_nodes.gso.checksum import put_l4_checksum
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import HEADER_BYTES, ID, PROTOCOL, TCP, TOTAL_LENGTH, UDP, header_bytes, put_checksum
 

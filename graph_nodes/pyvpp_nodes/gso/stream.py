@@ -12,6 +12,7 @@ import numpy as np
 from numba import uint32
 
 from pyvpp.buffers import CSUM_PARTIAL, CSUM_VALID
+from pyvpp.checksum import fold, sum_bytes
 from pyvpp.jit import inline
 from pyvpp.tables import record_dtype
 from pyvpp.typing import U8, Record, Records
@@ -42,11 +43,9 @@ from pyvpp_nodes.ip4.header import (
     TCP,
     TOTAL_LENGTH,
     TTL,
-    fold,
     header_bytes,
     is_right,
     sum20,
-    sum_bytes,
 )
 
 GRO_FLOW = record_dtype(

@@ -18,6 +18,7 @@ from enum import IntEnum
 from numba import uint64
 
 from pyvpp.buffers import L2_VALID, LOCALLY_ORIGINATED, TRACED
+from pyvpp.checksum import fold, sum_bytes
 from pyvpp.interface import HOST
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, Severity, node
@@ -36,10 +37,8 @@ from pyvpp_nodes.ip4.header import (
     ICMP,
     PROTOCOL,
     SOURCE,
-    fold,
     header_bytes,
     put_header,
-    sum_bytes,
 )
 from pyvpp_nodes.ip4.throttle import throttled
 

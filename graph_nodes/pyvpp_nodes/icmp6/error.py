@@ -16,6 +16,7 @@ from enum import IntEnum
 from numba import uint64
 
 from pyvpp.buffers import L2_VALID, LOCALLY_ORIGINATED, TRACED
+from pyvpp.checksum import fold, sum_bytes
 from pyvpp.jit import inline, jit
 from pyvpp.node import NodeCounter, Severity, node
 from pyvpp.trace import TraceRecord
@@ -31,7 +32,6 @@ from pyvpp_nodes.icmp6.message import (
 )
 from pyvpp_nodes.icmp6.message import HEADER_BYTES as ICMP_BYTES
 from pyvpp_nodes.integers import int64
-from pyvpp_nodes.ip4.header import fold, sum_bytes
 from pyvpp_nodes.ip4.throttle import throttled
 from pyvpp_nodes.ip6.flow_hash import folded
 from pyvpp_nodes.ip6.header import (

@@ -18,6 +18,7 @@ import numpy as np
 from numba import uint64
 
 from pyvpp.buffers import HEADROOM, NO_BUFFER, emit_to, give_back, slot_start
+from pyvpp.checksum import complete_checksum
 from pyvpp.jit import inline, jit
 from pyvpp.node import FREE, NodeCounter, Severity, node
 from pyvpp.tables import Table
@@ -26,7 +27,6 @@ from pyvpp.trace_format import format_ip4
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, copy, put_be16
 from pyvpp_nodes.fib.tables import Kind
-from pyvpp_nodes.gso.checksum import complete_checksum
 from pyvpp_nodes.gso.segment import DONE, NO_ROOM, move_metadata, segment, take_sized
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.header import (

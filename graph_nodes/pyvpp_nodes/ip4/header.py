@@ -7,9 +7,10 @@ either way.
 
 from numba import uint64
 
+from pyvpp.checksum import fold, sum_bytes
 from pyvpp.jit import inline
 from pyvpp.typing import U8
-from pyvpp.wire import be16, le16, le32, put_be32, put_be64, put_le16, put_le32, u8
+from pyvpp.wire import be16, le32, put_be32, put_be64, put_le16, put_le32, u8
 from pyvpp_nodes.integers import int64
 
 TOS, TOTAL_LENGTH, ID, FRAGMENT, TTL, PROTOCOL, CHECKSUM, SOURCE, DESTINATION = 1, 2, 4, 6, 8, 9, 10, 12, 16
@@ -23,15 +24,6 @@ ICMP, IGMP, IP_IN_IP, TCP, UDP = 1, 2, 4, 6, 17
 @inline
 def header_bytes(heap: U8, ip: int) -> int:
     return int64(u8(heap, ip) & 15) << 2
-
-
-@inline
-def fold(total: int) -> int:
-    """Sixteen bits of a sum below 2**48, the carries added back."""
-    total = (total & 0xFFFFFFFF) + (total >> 32)
-    total = (total & 0xFFFF) + (total >> 16)
-    total = (total & 0xFFFF) + (total >> 16)
-    return (total & 0xFFFF) + (total >> 16)
 
 
 @inline
@@ -123,19 +115,3 @@ def l4_sum(heap: U8, ip: int, l4: int, n: int, protocol: int) -> int:
     swapped_length = (n & 0xFF) << 8 | n >> 8 & 0xFF
     total = le32(heap, ip + SOURCE) + le32(heap, ip + DESTINATION) + (protocol << 8) + swapped_length
     return fold(total + sum_bytes(heap, l4, n))
-
-
-@inline
-def sum_bytes(heap: U8, start: int, n: int) -> int:
-    """The unfolded sum of n bytes; an odd last one counts as if a zero followed."""
-    total = int64(0)
-    at = start
-    for _ in range(n >> 2):
-        total += le32(heap, at)
-        at += 4
-    if n & 2:
-        total += le16(heap, at)
-        at += 2
-    if n & 1:
-        total += u8(heap, at)
-    return total

@@ -20,6 +20,7 @@ from enum import IntEnum
 from numba import uint64
 
 from pyvpp.buffers import CSUM_PARTIAL, FLOW_HASH, L2_VALID, LOCALLY_ORIGINATED, is_small_with_room, slot_start
+from pyvpp.checksum import fold
 from pyvpp.jit import inline, jit, outline, rare_case
 from pyvpp.node import NodeCounter, Severity, node, set_error
 from pyvpp.trace import TraceRecord
@@ -41,7 +42,6 @@ from pyvpp_nodes.ip4.header import (
     TCP,
     TOTAL_LENGTH,
     UDP,
-    fold,
     header_template,
     is_fragment,
     put_header,

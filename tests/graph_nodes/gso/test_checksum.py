@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyvpp.buffers import BUFFER, CSUM_PARTIAL
-from pyvpp_nodes.gso.checksum import complete_checksum
+from pyvpp.checksum import complete_checksum
 from tests.graph_nodes.forwarding import internet_checksum
 
 

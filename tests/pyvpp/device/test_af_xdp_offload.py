@@ -17,6 +17,7 @@ from scapy.layers.vxlan import VXLAN
 from scapy.packet import Raw
 
 from pyvpp.buffers import BUFFER, CSUM_PARTIAL
+from pyvpp.checksum import complete_checksum, fold, sum_bytes
 from pyvpp.device import af_xdp_offload as offload
 
 START = 256
@@ -136,7 +137,7 @@ def test_a_bare_checksum_is_found_and_finished(way: str, protocol: int, payload:
     assert each.find()
     assert (int(each.m["csum_start"]), int(each.m["csum_offset"])) == (START + each.l4, FIELD[protocol])
     assert int(each.m["gso_type"]) == 0
-    offload.finish_checksum(each.heap, each.m)
+    complete_checksum(each.heap, each.m)
     assert each.checksum == each.right
     assert not int(each.m["flags"]) & CSUM_PARTIAL
 
@@ -184,7 +185,7 @@ def test_a_complete_packet_taken_for_an_unfinished_one_stays_right(word: int) ->
     each.write(each.frame[:-2] + struct.pack("!H", (0xFFFF - rest + 0xFFFF - each.bare) % 0xFFFF))
     assert each.right == each.bare == each.checksum
     assert each.find()
-    offload.finish_checksum(each.heap, each.m)
+    complete_checksum(each.heap, each.m)
     assert each.checksum == each.right
 
 
@@ -226,7 +227,7 @@ def test_noise_is_read_within_reason(noise: bytes, ethertype: bytes) -> None:
 def test_the_sum_of_bytes(data: bytes, shift: int) -> None:
     heap = np.zeros(256, np.uint8)
     heap[shift : shift + len(data)] = np.frombuffer(data, np.uint8)
-    total = offload.fold(offload.sum_words(heap, shift, len(data)))
+    total = fold(sum_bytes(heap, shift, len(data)))
     assert int.from_bytes(total.to_bytes(2, "little"), "big") % 0xFFFF == ones_sum(data) % 0xFFFF
 
 
