@@ -172,46 +172,23 @@ def take_common_way(
     node = 0 if header else 1
     if ip4_long_way[node] == now + 1:
         return 0
-    taken = take_the_first(
-        heap, meta, frame, nexts, header, interfaces, ip4_fib_roots, ip4_fib_nodes, load_balances, route_counters,
-        adjacencies, interface_ip4, ip4_unicast_arc, ip4_output_arc, node_by_node,
-    )  # fmt: skip
-    if taken < len(frame):
-        ip4_long_way[node] = now + 1
-    return taken
-
-
-@inline
-def take_the_first(
-    heap: U8,
-    meta: Records,
-    frame: U32,
-    nexts: U16,
-    header: int,
-    interfaces: Records,
-    ip4_fib_roots: U32,
-    ip4_fib_nodes: U32,
-    load_balances: Records,
-    route_counters: Records,
-    adjacencies: Records,
-    interface_ip4: U64,
-    ip4_unicast_arc: U32,
-    ip4_output_arc: U32,
-    node_by_node: U32,
-) -> int:
-    """`take_common_way` where nothing is before the frame."""
     route = common_route(
         heap, meta, frame, header, interfaces, ip4_fib_roots, ip4_fib_nodes, load_balances, ip4_unicast_arc,
         node_by_node,
     )  # fmt: skip
+    taken = int64(0)
     if route == NONE:
-        return 0
-    if leaves_at_once(adjacencies[load_balances[uint64(route)].adj], ip4_output_arc):  # two loops, one for each
-        return take_along(
+        pass
+    elif leaves_at_once(adjacencies[load_balances[uint64(route)].adj], ip4_output_arc):  # two loops, one for each
+        taken = take_along(
             heap, meta, frame, nexts, header, route, True, interfaces, ip4_fib_roots, ip4_fib_nodes, load_balances,
             route_counters, adjacencies, interface_ip4,
         )  # fmt: skip
-    return take_along(
-        heap, meta, frame, nexts, header, route, False, interfaces, ip4_fib_roots, ip4_fib_nodes, load_balances,
-        route_counters, adjacencies, interface_ip4,
-    )  # fmt: skip
+    else:
+        taken = take_along(
+            heap, meta, frame, nexts, header, route, False, interfaces, ip4_fib_roots, ip4_fib_nodes, load_balances,
+            route_counters, adjacencies, interface_ip4,
+        )  # fmt: skip
+    if taken < len(frame):
+        ip4_long_way[node] = now + 1
+    return taken

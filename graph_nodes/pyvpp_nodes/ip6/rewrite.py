@@ -121,14 +121,7 @@ def ip6_rewrite(
     ip6_output_arc: U32,
 ) -> None:
     expected = adjacency_to_expect(meta, frame)
-    if expected == NONE:
-        for i, b in enumerate(frame):
-            m = meta[b]
-            nexts[i] = forward(
-                heap, m, adjacencies[m.adj], counters, error_base, feature_chains, ip6_output_arc
-            )  # fmt: skip
-        return
-    adjacency = adjacencies[uint64(expected)]
+    adjacency = adjacencies[uint64(max(expected, 0))]
     tx, next_ = adjacency.sw_if_index, adjacency.next
     first, second = le64(adjacency.rewrite, 0), le64(adjacency.rewrite, 6)
     at_once = adjacency.rewrite_bytes == ETHERNET_BYTES and ip6_output_arc[tx] == 0
