@@ -132,7 +132,6 @@ def main(argv: list[str]) -> int:
 
 def live(options: argparse.Namespace, p: argparse.ArgumentParser) -> int:
     """`--live`; exit status as of `main`, 130 when it was interrupted. Raises OperatorError without root."""
-    from pyvpp.bench.live import report as live_report
     from pyvpp.bench.live.page import page as live_page
     from pyvpp.bench.live.scenarios import BY_NAME
     from pyvpp.bench.live.session import LiveSession
@@ -141,7 +140,7 @@ def live(options: argparse.Namespace, p: argparse.ArgumentParser) -> int:
     if alien := [f"--{name}" for name in OF_VECTORS if getattr(options, name)]:
         p.error(f"{alien[0]} does not go with --live")
     if options.list:
-        report.console().print(live_report.list_table(BY_NAME.values()))
+        report.console().print(report.list_table(BY_NAME.values(), "Live scenarios"))
         return 0
     if os.geteuid() != 0:
         raise OperatorError("bench --live needs root: it builds network namespaces and takes NICs over in them")

@@ -2,7 +2,7 @@
 """Figures as tables for a terminal. Everything here reads the JSON, so it shows a file as well as a run."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pyvpp.bench.machine import warning
 from pyvpp.bench.measure import noise
-from pyvpp.bench.scenario import VPP_PROVENANCE, Scenario
+from pyvpp.bench.scenario import VPP_PROVENANCE
 
 WIDTH = 120  # where there is no terminal
 AXES = {"vector_size": "packets a vector", "packet_bytes": "bytes a packet", "routes": "routes"}
@@ -122,9 +122,18 @@ def summary_table(results: list[dict[str, Any]]) -> Group:
     return below(made, VPP_PROVENANCE + "\n")
 
 
-def list_table(scenarios: Iterable[Scenario]) -> Table:
+class Listed(Protocol):
+    """A scenario of either bench."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def summary(self) -> str: ...
+
+
+def list_table(scenarios: Iterable[Listed], title: str = "Scenarios") -> Table:
     """What there is to choose from."""
-    made = table("Scenarios", "name", "")
+    made = table(title, "name", "")
     made.columns[1].justify = "left"
     for scenario in scenarios:
         made.add_row(scenario.name, scenario.summary)

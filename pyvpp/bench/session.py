@@ -2,13 +2,11 @@
 """One invocation of `pyvpp bench`: measures part after part, shows each as it is done, and keeps it all as JSON."""
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rich.text import Text
-
 from pyvpp.bench import cost, kernels, report, sweep
+from pyvpp.bench.commentary import Commentary
 from pyvpp.bench.errors import AbsentError, BenchError
 from pyvpp.bench.machine import Neighbours, machine
 from pyvpp.bench.measure import Figures
@@ -25,7 +23,7 @@ BASE, BASE_ROUTES = "ip4", "ip4-1m"
 """the scenarios of curves and costs when none is named"""
 
 
-class Session:
+class Session(Commentary):
     """`run` is the JSON. Scenarios that failed are in its `errors`, those that cannot be had in its `absent`."""
 
     def __init__(
@@ -64,17 +62,6 @@ class Session:
         self.run["machine"].update(neighbours.shares())
         self.show(report.load_line(self.run["machine"]))
 
-    # ---- what is said on the way ------------------------------------------------------------------------------------
-    def show(self, what: Any) -> None:
-        """A part that is done."""
-        self.told("")
-        self.console.print(Text(what) if isinstance(what, str) else what)
-
-    def told(self, what: str) -> None:
-        """What is under way: one line that the next one replaces, on a terminal only."""
-        if sys.stderr.isatty():
-            print(f"\r\x1b[K{what}{' ...' if what else ''}", end="", file=sys.stderr, flush=True)
-
     def attempt(self, name: str, measure: Callable[[Scenario], None]) -> bool:
         """Measures a scenario; what goes wrong is told, and the next one has its turn. Whether it went well."""
         try:
@@ -84,8 +71,7 @@ class Session:
             self.show(f"{name}: not measured: {error}")
         except (BenchError, OperatorError) as error:
             self.run["errors"].append({"name": name, "error": str(error)})
-            self.told("")
-            print(f"pyvpp bench: {name}: {error}", file=sys.stderr, flush=True)
+            self.complain(name, error)
         else:
             return True
         return False

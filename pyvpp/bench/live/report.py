@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The figures of a live run as tables for a terminal, from the JSON alone."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
 
-from pyvpp.bench.live.scenario import LiveScenario
 from pyvpp.bench.machine import warning
 from pyvpp.bench.report import below, table
 
@@ -77,11 +74,3 @@ def absent_lines(live: dict[str, Any]) -> str:
     return "\n".join(
         f"{TITLES[each['way']]} ({each['lab']}): not measured: {each['reason']}" for each in live["absent"]
     )
-
-
-def list_table(scenarios: Iterable[LiveScenario]) -> Table:
-    made = table("Live scenarios", "name", "")
-    made.columns[1].justify = "left"
-    for scenario in scenarios:
-        made.add_row(scenario.name, scenario.summary)
-    return made

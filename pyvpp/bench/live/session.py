@@ -2,13 +2,11 @@
 """One invocation of `pyvpp bench --live`: builds the labs, measures in rounds, leaves nothing behind."""
 
 import argparse
-import sys
 import time
 from typing import Any
 
-from rich.text import Text
-
 from pyvpp.bench import report as bench_report
+from pyvpp.bench.commentary import Commentary
 from pyvpp.bench.live import report
 from pyvpp.bench.live.figures import Samples
 from pyvpp.bench.live.labs import AF_XDP, WAYS, Builder, Ends
@@ -25,7 +23,7 @@ TIME_LIMIT = 170.0  # s, from which on no further round begins, unless rounds we
 PATIENCE = 10.0
 
 
-class LiveSession:
+class LiveSession(Commentary):
     """`run` is the JSON. A way that cannot be had is in `absent`, what failed while it was measured in `errors`."""
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -113,18 +111,7 @@ class LiveSession:
 
     def failed(self, name: str, way: str, error: Exception) -> None:
         self.run["errors"].append({"name": f"{name}, {way}", "error": str(error)})
-        self.told("")
-        print(f"pyvpp bench: {name}, {way}: {error}", file=sys.stderr, flush=True)
-
-    # ---- what is said on the way ------------------------------------------------------------------------------------
-    def show(self, what: Any) -> None:
-        self.told("")
-        self.console.print(Text(what) if isinstance(what, str) else what)
-
-    def told(self, what: str) -> None:
-        """What is under way: one line that the next one replaces, on a terminal only."""
-        if sys.stderr.isatty():
-            print(f"\r\x1b[K{what}{' ...' if what else ''}", end="", file=sys.stderr, flush=True)
+        self.complain(f"{name}, {way}", error)
 
 
 def meet(ends: Ends) -> None:
