@@ -28,18 +28,15 @@ import socket
 import struct
 from dataclasses import replace
 
-from pyvpp.device.af_packet_socket import SOL_PACKET, Options, Queue, RingHeap, Statistics, ask, mtu_of
+from pyvpp.device.af_packet_socket import SOL_PACKET, Options, Queue, RingHeap, Statistics
 from pyvpp.device.ingress_drop import drop_ingress
+from pyvpp.device.linux_interface import LinuxInterface
 from pyvpp.device.offload import offload_of
 from pyvpp.linux import netns
 
 _ADD_MEMBERSHIP = 1
 _PROMISCUOUS = 1
 _ALL_MULTICAST = 2
-_SIOCGIFFLAGS = 0x8913
-_SIOCGIFHWADDR = 0x8927
-_IFF_UP = 0x1
-_IFF_RUNNING = 0x40
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +67,10 @@ class AfPacket:
         self._seen_drops = 0
         self._ingress: int | None = None
         self.offload = 0  # OFFLOAD_*: what may be left to Linux
+        self.linux = netns.run_in(namespace, lambda: LinuxInterface(linux_name))
+        self.ifindex = self.linux.ifindex
         try:
-            if namespace is None:
-                self._open_all()
-            else:
-                netns.run_in(namespace, self._open_all)
-            self.ifindex = self._interface_index()
+            netns.run_in(namespace, self._open_all)
             if promiscuous:
                 self._join(_PROMISCUOUS)
             if all_multicast:
@@ -94,7 +89,7 @@ class AfPacket:
             if error.errno != errno.EINVAL or self.options.rx_queues == 1:
                 raise
             log.warning("%s: Linux does not spread its packets over queues, there is one", self.linux_name)
-            self.close()
+            self._close_queues()
             self.queues, self.fanout = [], None
             self.options = replace(self.options, rx_queues=1)
             self._open_queues()
@@ -103,10 +98,10 @@ class AfPacket:
         """Until all are in the group each would receive every packet, so they begin deaf."""
         options = self.options
         self.offload = offload_of(self.linux_name)
+        mtu = self.linux.mtu()
         for number in range(max(options.rx_queues, options.tx_queues)):
-            self.queues.append(
-                Queue(self.linux_name, options, number < options.rx_queues, number < options.rx_queues > 1)
-            )
+            receives = number < options.rx_queues
+            self.queues.append(Queue(self.linux_name, mtu, options, receives, receives and options.rx_queues > 1))
         if options.rx_queues > 1:
             for queue in self.rx_queues:
                 self.fanout = queue.join(self.fanout)
@@ -115,10 +110,7 @@ class AfPacket:
 
     def _drop_copies(self, namespace: int | None) -> None:
         try:
-            if namespace is None:
-                self._ingress = drop_ingress(self.ifindex)
-            else:
-                self._ingress = netns.run_in(namespace, lambda: drop_ingress(self.ifindex))
+            self._ingress = netns.run_in(namespace, lambda: drop_ingress(self.ifindex))
         except OSError as error:
             log.info("%s: its packets go into Linux' network stack, too: %s", self.linux_name, error)
 
@@ -156,15 +148,14 @@ class AfPacket:
         return self._seen_drops - before
 
     def mac(self) -> bytes:
-        return self._ask(_SIOCGIFHWADDR)[2:8]
+        return self.linux.mac()
 
     def mtu(self) -> int:
-        return mtu_of(self._socket, self._socket.getsockname()[0])
+        return self.linux.mtu()
 
     def link_up(self) -> bool:
         """Up and with a carrier, as Linux sees it."""
-        flags = int(struct.unpack_from("H", self._ask(_SIOCGIFFLAGS))[0])
-        return flags & (_IFF_UP | _IFF_RUNNING) == _IFF_UP | _IFF_RUNNING
+        return self.linux.up()
 
     def remove_program(self) -> None:
         """Linux' network stack has what arrives, as well."""
@@ -174,19 +165,16 @@ class AfPacket:
 
     def close(self) -> None:
         self.remove_program()
+        self._close_queues()
+        self.linux.close()
+
+    def _close_queues(self) -> None:
         for queue in self.queues:
             queue.close()
 
     @property
     def _socket(self) -> socket.socket:
         return self.queues[0].rings
-
-    def _ask(self, request: int) -> bytes:
-        """An ioctl on the interface by name; the socket belongs to the right namespace."""
-        return ask(self._socket, self._socket.getsockname()[0], request)  # follows a rename
-
-    def _interface_index(self) -> int:
-        return int(struct.unpack_from("i", self._ask(0x8933))[0])
 
     def _join(self, kind: int) -> None:
         self._socket.setsockopt(SOL_PACKET, _ADD_MEMBERSHIP, struct.pack("iHH8x", self.ifindex, kind, 0))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import socket
 import struct
 from dataclasses import dataclass
@@ -71,10 +70,10 @@ class Options:
 class Queue:
     """A receive ring, if it is to have one, a transmit ring, and the socket that sends what is too large."""
 
-    def __init__(self, linux_name: str, options: Options, receives: bool, in_company: bool) -> None:
+    def __init__(self, linux_name: str, mtu: int, options: Options, receives: bool, in_company: bool) -> None:
         self.options = options
         self.rx_slots = 0
-        self.rx_slot_bytes = RX_SLOT_BYTES
+        self.rx_slot_bytes = rx_slot_bytes(mtu)
         self.tx_slots = options.tx_slots
         self.packets = 0
         self.drops = 0
@@ -97,7 +96,7 @@ class Queue:
             opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _SOCKET_BUFFER_BYTES)
             opened.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SOCKET_BUFFER_BYTES)
             if rings:
-                self._make_rings(opened, linux_name, receives=protocol != 0)
+                self._make_rings(opened, receives=protocol != 0)
             if deaf:
                 _set_deaf(opened)
             opened.bind((linux_name, protocol))
@@ -106,11 +105,10 @@ class Queue:
             raise
         return opened
 
-    def _make_rings(self, opened: socket.socket, linux_name: str, receives: bool) -> None:
+    def _make_rings(self, opened: socket.socket, receives: bool) -> None:
         opened.setsockopt(SOL_PACKET, _LOSS, 1)  # a packet that cannot leave frees its slot
         if receives:
             opened.setsockopt(SOL_PACKET, _COPY_THRESH, 1)
-            self.rx_slot_bytes = rx_slot_bytes(mtu_of(opened, linux_name))
             self.rx_slots = self.options.rx_slots or RX_RING_BYTES // self.rx_slot_bytes
             opened.setsockopt(SOL_PACKET, _RX_RING, _ring_request(self.rx_slot_bytes, self.rx_slots))
         opened.setsockopt(SOL_PACKET, _TX_RING, _ring_request(TX_SLOT_BYTES, self.tx_slots))
@@ -174,14 +172,6 @@ def _set_deaf(opened: socket.socket) -> None:
     """A classic BPF program of one instruction: nothing is received (struct sock_fprog, linux/filter.h)."""
     program = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, 0))
     opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
-
-
-def ask(opened: socket.socket, name: str, request: int) -> bytes:
-    return fcntl.ioctl(opened, request, struct.pack("16s24x", name.encode()))[16:]
-
-
-def mtu_of(opened: socket.socket, name: str) -> int:
-    return int(struct.unpack_from("i", ask(opened, name, _SIOCGIFMTU))[0])
 
 
 def rx_slot_bytes(mtu: int) -> int:

@@ -25,7 +25,7 @@ import logging
 import mmap
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -101,11 +101,6 @@ def free_rows(used: Any, n: int) -> int:
     return int(len(used)) - run
 
 
-def _run(namespace: int | None, function: Callable[[], T]) -> T:
-    """In a thread of its own in any case: pyroute2 runs no event loop in a thread that has one."""
-    return netns.run_in_new_thread(function) if namespace is None else netns.run_in(namespace, function)
-
-
 @dataclass
 class _Scrap:
     """A little memory in place of the heap."""
@@ -149,7 +144,7 @@ class AfXdp:
         self._let_go = True
         self._rows: list[int] = []
         self._sender: socket.socket | None = None
-        _run(namespace, self._open)
+        netns.run_in(namespace, self._open)
 
     # ---- open ---------------------------------------------------------------------------------------------------
     def _open(self) -> None:
@@ -382,7 +377,7 @@ class AfXdp:
         numbers = [queue.number for queue in self.queues]
         self._close_sockets()
         if numbers and self.way.zero_copy:
-            self._let_go = _run(self._namespace, lambda: all(self.is_free(number) for number in numbers))
+            self._let_go = netns.run_in(self._namespace, lambda: all(self.is_free(number) for number in numbers))
         self._close_others()
 
     def is_free(self, number: int) -> bool:

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import socket
 import struct
 
-_SIOCGIFNAME, _SIOCGIFFLAGS, _SIOCGIFMTU, _SIOCGIFHWADDR, _SIOCGIFINDEX, _SIOCETHTOOL = (
-    0x8910, 0x8913, 0x8921, 0x8927, 0x8933, 0x8946,
-)  # fmt: skip
+from pyvpp.linux import ethtool
+
+_SIOCGIFNAME, _SIOCGIFFLAGS, _SIOCGIFMTU, _SIOCGIFHWADDR, _SIOCGIFINDEX = 0x8910, 0x8913, 0x8921, 0x8927, 0x8933
 _ETHTOOL_GDRVINFO, _ETHTOOL_GCHANNELS = 0x03, 0x3C
 _SOL_PACKET, _ADD_MEMBERSHIP, _ALL_MULTICAST = 263, 1, 2
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
@@ -31,14 +30,16 @@ class LinuxInterface:
             self._socket.close()
             raise
 
-    def _ask(self, request: int, data: bytes = b"") -> bytes:
-        name = fcntl.ioctl(self._socket, _SIOCGIFNAME, struct.pack("16xi20x", self.ifindex))[:16]
-        return fcntl.ioctl(self._socket, request, name + data.ljust(24, b"\0"))[16:]
+    def _name(self) -> str:
+        """Its name by now."""
+        answer = fcntl.ioctl(self._socket, _SIOCGIFNAME, struct.pack("16xi20x", self.ifindex))
+        return answer[:16].split(b"\0", 1)[0].decode()
+
+    def _ask(self, request: int) -> bytes:
+        return fcntl.ioctl(self._socket, request, struct.pack("16s24x", self._name().encode()))[16:]
 
     def _ethtool(self, command: int, length: int) -> bytes:
-        room = ctypes.create_string_buffer(struct.pack("I", command), length)
-        self._ask(_SIOCETHTOOL, struct.pack("Q", ctypes.addressof(room)))
-        return room.raw
+        return ethtool.exchange(self._socket, self._name(), struct.pack("I", command).ljust(length, b"\0"))
 
     def mac(self) -> bytes:
         return self._ask(_SIOCGIFHWADDR)[2:8]

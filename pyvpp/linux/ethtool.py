@@ -57,8 +57,12 @@ def _ask(name: str, command: int, value: int) -> int:
 
 
 def _exchange(name: str, request: bytes) -> bytes:
-    """A request as the driver left it."""
-    room = ctypes.create_string_buffer(request, len(request))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, _SIOCETHTOOL, struct.pack("16sQ16x", name.encode(), ctypes.addressof(room)))
+        return exchange(any_socket, name, request)
+
+
+def exchange(opened: socket.socket, name: str, request: bytes) -> bytes:
+    """A request as the driver of an interface in the socket's namespace left it. Raises OSError."""
+    room = ctypes.create_string_buffer(request, len(request))
+    fcntl.ioctl(opened, _SIOCETHTOOL, struct.pack("16sQ16x", name.encode(), ctypes.addressof(room)))
     return room.raw

@@ -66,11 +66,15 @@ def run_in_new_thread(function: Callable[[], T]) -> T:
     return result[0]
 
 
-def run_in(namespace: int, function: Callable[[], T]) -> T:
-    """Run a function inside a namespace; what it opens (sockets, devices) stays there and is usable by everyone."""
+def run_in(namespace: int | None, function: Callable[[], T]) -> T:
+    """Run a function inside a namespace; what it opens (sockets, devices) stays there and is usable by everyone.
+
+    None is the caller's, yet it runs in a thread of its own: pyroute2 runs no event loop in a thread that has one.
+    """
 
     def body() -> T:
-        _check(_libc.setns(namespace, CLONE_NEWNET), "setns")
+        if namespace is not None:
+            _check(_libc.setns(namespace, CLONE_NEWNET), "setns")
         return function()
 
     return run_in_new_thread(body)
