@@ -255,7 +255,9 @@ def linux_view(node: Node) -> dict[str, Any]:
     if state is None:
         raise StepFailed(f"{node.name} has no eth0")
     names = ("kind", "mac", "mtu", "flags", "addresses", "routes", "neighbors", "sysctls")
-    return {name: getattr(state, name) for name in names}
+    view = {name: getattr(state, name) for name in names}
+    view["neighbors"] = tuple(each for each in state.neighbors if not each.learned)  # those come and go
+    return view
 
 
 def has_ip6(name: str) -> bool:

@@ -93,6 +93,7 @@ class Engine:
         self._timers: list[Callable[[], None]] = []
         self._background: list[asyncio.Task[None]] = []
         self.on_close: list[Callable[[], None]] = []
+        self.uplinks: list[Any] = []  # what is taken over from Linux (pyvpp.linux.takeover.TakenUplink)
         self._reserve_inject_buffers()
         for package in list(self.declarations.packages):
             start = getattr(package, "start", None)

@@ -110,6 +110,12 @@ class Graph:
         """The node and the counter behind a buffer's `error`."""
         return self._errors[error] if 0 < error < len(self._errors) else None
 
+    def load_templates(self) -> None:
+        """Loads the native code of nodes that come with an interface, some 10 ms each, before anybody waits for it."""
+        for node in self.declared.values():
+            if node.template:
+                self.entry(node)
+
     def entry(self, node: Node) -> Any:
         if node.kind is Kind.PYTHON:
             return None

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -204,11 +205,22 @@ def _log_task(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     log.error("%s%s", context["message"], f": {in_one_line(error)}" if error else "")
 
 
+def tell_gaps(uplink: Any, given_back_ms: float | None) -> None:
+    """How long an uplink's packets had nobody, as far as it came: None when the NIC was not given back."""
+    told = []
+    if uplink.taken_over_ms:
+        told.append(f"{uplink.taken_over_ms:.1f} ms when it was taken over")
+    if given_back_ms is not None:
+        told.append(f"{given_back_ms:.1f} ms when it was given back")
+    if told:
+        print(f"pyvpp: {uplink.tap_name}: nobody handled its packets for {', '.join(told)}", flush=True)
+
+
 async def serve(options: argparse.Namespace, script: str | None) -> int:
     from pyvpp.cli.assembly import command_tree
     from pyvpp.cli.server import CliServer
     from pyvpp.device.interfaces import follow_devices
-    from pyvpp.device.uplink import add_uplink, choose_driver, let_go
+    from pyvpp.device.uplink import add_uplink, choose_driver, let_go, prepare_uplink, settle_uplink
     from pyvpp.engine import Engine
     from pyvpp.linux.capture import inspect_uplink
     from pyvpp.linux.restore import restore
@@ -245,7 +257,7 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
             stop.set()
 
     engine.every_second(look)
-    taken: list[Any] = []
+    taken = engine.uplinks
     status = 0
     try:
         engine.start()
@@ -254,13 +266,17 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
                 break
             state = await asyncio.to_thread(inspect_uplink, name)
             choice = await asyncio.to_thread(choose_driver, name, options.driver, engine.buffers.heap.pages)
-            take = partial(take_over, state, options.runtime_dir, options.workers, gro=options.gro in ("on", "nic"))
+            take = partial(
+                take_over, state, options.runtime_dir, options.workers, gro=options.gro in ("on", "nic"),
+                prepare=partial(prepare_uplink, engine, state, choice), settled=False,
+            )  # fmt: skip
             uplink = await asyncio.to_thread(take)
             taken.append(uplink)
             nic, _ = add_uplink(engine, uplink, choice)
+            uplink.taken_over_ms = 1000 * (time.monotonic() - uplink.left_at)
             if options.driver == "auto":
                 print(f"pyvpp: {name} is driven by {nic.kind}: {nic.driver_reason}", flush=True)
-            for warning in uplink.warnings:
+            for warning in (*uplink.warnings, *await asyncio.to_thread(settle_uplink, uplink, nic)):
                 log.warning("%s: %s", name, warning)
         if script is not None:
             output = await tree.execute_script(engine, script, options.script)
@@ -279,12 +295,16 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
         waiting.cancel()
     finally:
         notify("STOPPING=1")
+        let_go(engine)
+        gaps: dict[str, float] = {}
+        give_back = partial(restore, options.runtime_dir, gaps=gaps)
+        problems = await asyncio.to_thread(give_back) if taken else []  # the graph forwards until the TAP is gone
         if not hung:  # a thread that hangs cannot be waited for; it ends with the process
             engine.stop()
-        let_go(engine)
-        problems = await asyncio.to_thread(restore, options.runtime_dir) if taken else []
         for problem in problems:
             print(f"pyvpp: restore: {problem}", file=sys.stderr)
+        for uplink in taken:
+            tell_gaps(uplink, gaps.get(uplink.tap_name))
         await server.stop()
         if not hung:
             engine.close()

@@ -46,8 +46,12 @@ class AfPacket:
 
     `namespace` is the interface's network namespace (a file descriptor; None is the caller's). `all_multicast`
     makes the NIC accept every group: the groups joined on a TAP that stands in for the NIC are not known to it.
-    `alone`: what arrives is for us and goes no further (`ingress_drop`, where Linux has it).
+    `alone`: what arrives is for us and goes no further (`be_alone`).
     `fanout` is the number of the group that the receive queues form, None when there is but one.
+
+    With `mtu` the sockets are made for an interface that is not there yet, and `bind` is called when it is, `be_alone`
+    when there is time: for each ring and for that program Linux waits until every CPU has seen the change (an RCU grace
+    period), some 20 ms.
     """
 
     def __init__(
@@ -59,32 +63,47 @@ class AfPacket:
         promiscuous: bool = False,
         all_multicast: bool = False,
         alone: bool = False,
+        mtu: int | None = None,
     ) -> None:
         self.linux_name = linux_name
+        self._namespace = namespace
+        self._memberships = [_PROMISCUOUS] * promiscuous + [_ALL_MULTICAST] * all_multicast
         self.options = options or Options()
         self.queues: list[Queue] = []
         self.fanout: int | None = None
         self._seen_drops = 0
         self._ingress: int | None = None
         self.offload = 0  # OFFLOAD_*: what may be left to Linux
-        self.linux = netns.run_in(namespace, lambda: LinuxInterface(linux_name))
-        self.ifindex = self.linux.ifindex
+        self._linux: LinuxInterface | None = None
         try:
-            netns.run_in(namespace, self._open_all)
-            if promiscuous:
-                self._join(_PROMISCUOUS)
-            if all_multicast:
-                self._join(_ALL_MULTICAST)
+            if mtu is not None:
+                netns.run_in(namespace, lambda: self._open_queues(mtu))
+                return
+            self.bind()
             if alone:
-                self._drop_copies(namespace)
+                self.be_alone()
         except OSError:
             self.close()
             raise
 
-    def _open_all(self) -> None:
-        """One queue receives where Linux spreads no packets: before 5.17, or before 6.13 while the link is down."""
+    def bind(self) -> None:
+        """Binds the sockets to the interface, which has to be there by now. Raises OSError; then all are closed."""
         try:
-            self._open_queues()
+            netns.run_in(self._namespace, self._bind_all)
+            for membership in self._memberships:
+                self._join(membership)
+        except OSError:
+            self.close()
+            raise
+
+    def _bind_all(self) -> None:
+        """One queue receives where Linux spreads no packets: before 5.17, or before 6.13 while the link is down."""
+        self._linux = LinuxInterface(self.linux_name)
+        self.offload = offload_of(self.linux_name)
+        if not self.queues:
+            self._open_queues(self._linux.mtu())
+        try:
+            self._bind_queues()
         except OSError as error:
             if error.errno != errno.EINVAL or self.options.rx_queues == 1:
                 raise
@@ -92,27 +111,41 @@ class AfPacket:
             self._close_queues()
             self.queues, self.fanout = [], None
             self.options = replace(self.options, rx_queues=1)
-            self._open_queues()
+            self._open_queues(self._linux.mtu())
+            self._bind_queues()
 
-    def _open_queues(self) -> None:
-        """Until all are in the group each would receive every packet, so they begin deaf."""
+    def _open_queues(self, mtu: int) -> None:
         options = self.options
-        self.offload = offload_of(self.linux_name)
-        mtu = self.linux.mtu()
         for number in range(max(options.rx_queues, options.tx_queues)):
             receives = number < options.rx_queues
-            self.queues.append(Queue(self.linux_name, mtu, options, receives, receives and options.rx_queues > 1))
-        if options.rx_queues > 1:
+            self.queues.append(Queue(mtu, options, receives, receives and options.rx_queues > 1))
+
+    def _bind_queues(self) -> None:
+        """Until all are in the group each would receive every packet, so they begin deaf."""
+        for queue in self.queues:
+            queue.bind(self.linux_name)
+        if self.options.rx_queues > 1:
             for queue in self.rx_queues:
                 self.fanout = queue.join(self.fanout)
             for queue in self.rx_queues:
                 queue.listen()
 
-    def _drop_copies(self, namespace: int | None) -> None:
+    def be_alone(self) -> None:
+        """From now on what arrives goes no further than our sockets (`ingress_drop`, where Linux has it)."""
         try:
-            self._ingress = netns.run_in(namespace, lambda: drop_ingress(self.ifindex))
+            self._ingress = netns.run_in(self._namespace, lambda: drop_ingress(self.ifindex))
         except OSError as error:
             log.info("%s: its packets go into Linux' network stack, too: %s", self.linux_name, error)
+
+    @property
+    def linux(self) -> LinuxInterface:
+        """The interface as Linux shows it. There is none before `bind`."""
+        assert self._linux is not None
+        return self._linux
+
+    @property
+    def ifindex(self) -> int:
+        return self.linux.ifindex
 
     @property
     def alone(self) -> bool:
@@ -158,7 +191,7 @@ class AfPacket:
         return self.linux.up()
 
     def remove_program(self) -> None:
-        """Linux' network stack has what arrives, as well."""
+        """Ends `be_alone`. It would go along with the interface into another namespace, and work there."""
         if self._ingress is not None:
             os.close(self._ingress)
             self._ingress = None
@@ -166,7 +199,8 @@ class AfPacket:
     def close(self) -> None:
         self.remove_program()
         self._close_queues()
-        self.linux.close()
+        if self._linux is not None:
+            self._linux.close()
 
     def _close_queues(self) -> None:
         for queue in self.queues:

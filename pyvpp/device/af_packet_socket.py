@@ -70,7 +70,7 @@ class Options:
 class Queue:
     """A receive ring, if it is to have one, a transmit ring, and the socket that sends what is too large."""
 
-    def __init__(self, linux_name: str, mtu: int, options: Options, receives: bool, in_company: bool) -> None:
+    def __init__(self, mtu: int, options: Options, receives: bool, in_company: bool) -> None:
         self.options = options
         self.rx_slots = 0
         self.rx_slot_bytes = rx_slot_bytes(mtu)
@@ -78,14 +78,15 @@ class Queue:
         self.packets = 0
         self.drops = 0
         self.offset = -1  # in the heap
-        self.rings = self._open(linux_name, _ETH_P_ALL if receives else 0, rings=True, deaf=in_company)
+        self._protocol = _ETH_P_ALL if receives else 0
+        self.rings = self._open(rings=True, deaf=in_company)
         try:
-            self.sender = self._open(linux_name, 0, rings=False)
+            self.sender = self._open(rings=False)
         except OSError:
             self.rings.close()
             raise
 
-    def _open(self, linux_name: str, protocol: int, *, rings: bool, deaf: bool = False) -> socket.socket:
+    def _open(self, *, rings: bool, deaf: bool = False) -> socket.socket:
         """The order matters: with a ring in place the other options answer EBUSY; unbound, nothing is received yet."""
         opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         try:
@@ -96,18 +97,22 @@ class Queue:
             opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _SOCKET_BUFFER_BYTES)
             opened.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SOCKET_BUFFER_BYTES)
             if rings:
-                self._make_rings(opened, receives=protocol != 0)
+                self._make_rings(opened)
             if deaf:
                 _set_deaf(opened)
-            opened.bind((linux_name, protocol))
         except OSError:
             opened.close()
             raise
         return opened
 
-    def _make_rings(self, opened: socket.socket, receives: bool) -> None:
+    def bind(self, linux_name: str) -> None:
+        """Begins to receive, and to be able to send."""
+        self.rings.bind((linux_name, self._protocol))
+        self.sender.bind((linux_name, 0))
+
+    def _make_rings(self, opened: socket.socket) -> None:
         opened.setsockopt(SOL_PACKET, _LOSS, 1)  # a packet that cannot leave frees its slot
-        if receives:
+        if self._protocol:
             opened.setsockopt(SOL_PACKET, _COPY_THRESH, 1)
             self.rx_slots = self.options.rx_slots or RX_RING_BYTES // self.rx_slot_bytes
             opened.setsockopt(SOL_PACKET, _RX_RING, _ring_request(self.rx_slot_bytes, self.rx_slots))

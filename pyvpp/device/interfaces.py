@@ -36,12 +36,12 @@ def random_mac() -> bytes:
 
 def add_host_interface(
     engine: "Engine", linux_name: str, *, namespace: int | None = None, mac: bytes | None = None, uplink: bool = False,
-    admin_up: bool = False, mtu: int | None = None, options: Options | None = None,
+    admin_up: bool = False, mtu: int | None = None, options: Options | None = None, prepared: AfPacket | None = None,
 ) -> Interface:  # fmt: skip
     """An af_packet interface `host-<linux_name>`. Raises OperatorError when Linux has no such link.
 
     `options` says how many receive queues and slots there are, one queue for each worker unless given; each worker has
-    a transmit ring in any case.
+    a transmit ring in any case. `prepared` is a device that has only to be bound.
     """
     name = f"host-{linux_name}"
     if engine.interfaces.by_name(name):
@@ -49,7 +49,11 @@ def add_host_interface(
     workers = len(engine.workers)
     options = replace(options or Options(rx_queues=workers), tx_queues=workers)
     try:
-        device = AfPacket(linux_name, namespace, options, all_multicast=uplink, alone=uplink)
+        if prepared is None:
+            device = AfPacket(linux_name, namespace, options, all_multicast=uplink, alone=uplink)
+        else:
+            device = prepared
+            device.bind()
     except OSError as error:
         raise OperatorError(f"Linux interface {linux_name}: {os.strerror(error.errno or 0)}") from error
     with _closed_on_failure(device):

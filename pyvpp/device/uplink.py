@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyvpp.buffers import HUGEPAGES
 from pyvpp.device.af_packet import AfPacket
+from pyvpp.device.af_packet_socket import Options as PacketOptions
 from pyvpp.device.af_xdp import AfXdp, check_mtu
 from pyvpp.device.af_xdp_interface import add_af_xdp_interface
 from pyvpp.device.af_xdp_socket import AF_XDP, RX_SLOTS, Options
@@ -78,20 +79,34 @@ def check_sockets(name: str) -> None:
         raise OperatorError(f"Linux interface {name}: no AF_XDP socket: {error.strerror}") from error
 
 
+def prepare_uplink(engine: Engine, state: Any, choice: Choice, namespace: int) -> AfPacket | None:
+    """The sockets for an uplink that is about to move into a namespace: what takes long is done before it moves.
+
+    None when it is driven by something else; the code of its nodes is loaded in any case.
+    """
+    engine.graph.load_templates()
+    if choice.driver != AF_PACKET_DRIVER:
+        return None
+    workers = len(engine.workers)
+    options = PacketOptions(rx_queues=workers, tx_queues=workers)
+    return AfPacket(state.name, namespace, options, all_multicast=True, mtu=state.mtu)
+
+
 def add_uplink(engine: Engine, taken: Any, choice: Choice = Choice(AF_PACKET_DRIVER)) -> tuple[Interface, Interface]:
     """Puts a taken uplink behind the graph: `host-<name>` on the NIC and a TAP for the host, partners of each other."""
     state = taken.state
     mac = bytes.fromhex(state.mac.replace(":", ""))
-    uplink = add_nic(engine, taken, mac, choice)
-    tap = Tap(state.name, fds=[os.dup(fd) for fd in taken.tap_fds])
-    host = add_tap_interface(
-        engine, tap, name=engine.interfaces.free_name("tap"), mac=mac, mtu=state.mtu, flags=HOST, admin_up=False
-    )
-    engine.interfaces.set_peer(uplink, host)
-    engine.interfaces.set_peer(host, uplink)
-    engine.events.fire("uplink-added", uplink, host, state)
-    engine.interfaces.set_admin(host, True)
-    engine.interfaces.set_admin(uplink, True)
+    with engine.barrier():  # one, instead of one for each node
+        uplink = add_nic(engine, taken, mac, choice)
+        tap = Tap(state.name, fds=[os.dup(fd) for fd in taken.tap_fds])
+        host = add_tap_interface(
+            engine, tap, name=engine.interfaces.free_name("tap"), mac=mac, mtu=state.mtu, flags=HOST, admin_up=False
+        )
+        engine.interfaces.set_peer(uplink, host)
+        engine.interfaces.set_peer(host, uplink)
+        engine.events.fire("uplink-added", uplink, host, state)
+        engine.interfaces.set_admin(host, True)
+        engine.interfaces.set_admin(uplink, True)
     return uplink, host
 
 
@@ -114,10 +129,17 @@ def add_nic(engine: Engine, taken: Any, mac: bytes, choice: Choice) -> Interface
             interface.driver_reason = reason
             return interface
     interface = add_host_interface(
-        engine, name, namespace=taken.netns, mac=mac, uplink=True, mtu=taken.state.mtu
-    )  # fmt: skip
+        engine, name, namespace=taken.netns, mac=mac, uplink=True, mtu=taken.state.mtu, prepared=taken.device
+    )
     interface.driver_reason = reason
     return interface
+
+
+def settle_uplink(taken: Any, uplink: Interface) -> list[str]:
+    """What packets need not wait for, once they flow; what could not be done."""
+    if isinstance(uplink.device, AfPacket):
+        uplink.device.be_alone()
+    return list(taken.settle())
 
 
 def _rx_slots(engine: Engine) -> int:

@@ -23,6 +23,8 @@ from pyvpp.linux.discipline import apply_disciplines
 from pyvpp.linux.neighbors import apply_neighbors
 from pyvpp.linux.routes import AF_INET6
 
+Step = tuple[str, Callable[[], list[str] | None]]
+
 _ASK = NLM_F_REQUEST | NLM_F_ACK
 _ADD = _ASK | NLM_F_CREATE
 _EUI64_OFF = 1  # IN6_ADDR_GEN_MODE_NONE: Linux makes no link-local address by itself
@@ -50,8 +52,9 @@ def _request(ip: Any, message: Any, kind: int, flags: int) -> None:
     ip.nlm_request(message, kind, flags)
 
 
-def write_sysctls(name: str, wanted: dict[str, str]) -> None:
-    """Write the sysctls of a link that differ from what is wanted."""
+def write_sysctls(name: str, wanted: dict[str, str]) -> dict[str, str]:
+    """Write the sysctls of a link that differ from what is wanted; returns those."""
+    different: dict[str, str] = {}
     for key, value in wanted.items():
         if key in _NOT_SYSCTLS:
             continue
@@ -59,9 +62,11 @@ def write_sysctls(name: str, wanted: dict[str, str]) -> None:
         path = Path("/proc/sys/net", family, name, leaf)
         try:
             if path.read_text().strip() != value:
+                different[key] = value
                 path.write_text(value)
         except OSError:
             continue  # read-only in this kernel, or gone with the protocol
+    return different
 
 
 def _write_stable_secret(name: str, state: UplinkState) -> None:
@@ -82,14 +87,20 @@ def _set_ip6_link(ip: Any, ifindex: int, attribute: str, value: Any) -> None:
             raise
 
 
-def prepare_link(ip: Any, ifindex: int, name: str, state: UplinkState, *, with_mac: bool) -> None:
-    """Everything about the link itself that can be set while it is down; `name` is its present name."""
+def prepare_link(
+    ip: Any, ifindex: int, name: str, state: UplinkState, *, with_mac: bool, sysctls: dict[str, str] | None = None
+) -> dict[str, str]:
+    """Everything about the link itself that can be set while it is down; `name` is its present name.
+
+    Returns the sysctls that were not as wanted. To read them all takes 4 ms: a link of the same kind may be told by
+    `sysctls` which ones they are.
+    """
     _write_stable_secret(name, state)
     if state.address_generation is not None:
         _set_ip6_link(ip, ifindex, "IFLA_INET6_ADDR_GEN_MODE", _EUI64_OFF)
-    write_sysctls(
-        name, {**state.sysctls, **{key: value for key, value in _LATE_SYSCTLS.items() if key in state.sysctls}}
-    )
+    if sysctls is None:
+        sysctls = {**state.sysctls, **{key: value for key, value in _LATE_SYSCTLS.items() if key in state.sysctls}}
+    different = write_sysctls(name, sysctls)
     link = ip.get_links(ifindex)[0]
     changes: dict[str, Any] = {}
     if with_mac and link.get_attr("IFLA_ADDRESS") != state.mac:
@@ -101,6 +112,7 @@ def prepare_link(ip: Any, ifindex: int, name: str, state: UplinkState, *, with_m
         changes["IFLA_IFALIAS"] = state.alias
     if changes:
         ip.link("set", index=ifindex, **changes)
+    return different
 
 
 def _set_altnames(ip: Any, ifindex: int, state: UplinkState) -> None:
@@ -192,19 +204,30 @@ def apply_state(ip: Any, ifindex: int, state: UplinkState, *, wait: float, best_
     """Bring a prepared link that bears its final name up, with addresses, routes and neighbors.
 
     Returns what could not be done. With `best_effort` a step that fails altogether is among that and the next is done
-    all the same; else its exception goes on.
+    all the same; else its exception goes on. `settle_state` does the rest.
     """
-    steps: tuple[tuple[str, Callable[[], list[str] | None]], ...] = (
-        ("altnames", lambda: _set_altnames(ip, ifindex, state)),
+    steps: tuple[Step, ...] = (
         ("link up", lambda: bring_up(ip, ifindex, state, wait=wait)),
         ("addresses", lambda: apply_addresses(ip, ifindex, state)),
-        ("routes", lambda: apply_routes(ip, state)),
         ("neighbors", lambda: apply_neighbors(ifindex, state.neighbors)),
+        ("routes", lambda: apply_routes(ip, state)),
+    )
+    return _run(steps, best_effort=best_effort)
+
+
+def settle_state(ip: Any, ifindex: int, state: UplinkState, *, wait: float, best_effort: bool = False) -> list[str]:
+    """What packets need not wait for; to be called after `apply_state`, with the same meaning."""
+    steps: tuple[Step, ...] = (
+        ("altnames", lambda: _set_altnames(ip, ifindex, state)),
         ("multicast addresses", lambda: multicast.apply_static(state.name, state.multicast)),
         ("queueing disciplines", lambda: apply_disciplines(ifindex, state.disciplines)),
         ("usable addresses", lambda: _wait_until_usable(ip, ifindex, state, wait=wait)),
         ("sysctls", lambda: _finish(ip, ifindex, state)),
     )
+    return _run(steps, best_effort=best_effort)
+
+
+def _run(steps: tuple[Step, ...], *, best_effort: bool) -> list[str]:
     failures: list[str] = []
     for what, step in steps:
         try:

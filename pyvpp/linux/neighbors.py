@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Permanent neighbors of a link, and those it is a proxy for; both go with it. Others are learned anew."""
+"""Neighbors of a link, and those it is a proxy for; they go with it.
+
+Those Linux has learned are kept as well, as ones that it has to look after soon: without them the first packets to each
+would wait for ARP, whose first request may be lost while the link comes up, and the next is a second away.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,8 @@ from pyvpp.linux.rtnetlink import Attributes, Netlink, Request
 
 _NEWNEIGH, _GETNEIGH = 28, 30
 _MESSAGE = struct.Struct("=BBHiHBB")  # family, -, -, interface, state, flags, type
-_NUD_PERMANENT = 0x80
+_NUD_PERMANENT, _NUD_STALE = 0x80, 0x04
+_NUD_LEARNED = 0x02 | _NUD_STALE | 0x08 | 0x10  # reachable, stale, delay, probe
 _NTF_PROXY, _NTF_OFFLOADED = 0x08, 0x20
 _NTF_STICKY = 0x40
 _KEPT = (1, 2, 12, 15)  # NDA_DST, NDA_LLADDR, NDA_PROTOCOL, NDA_FLAGS_EXT
@@ -21,12 +26,17 @@ _MULTICAST = 5  # rtm_type: Linux makes these for groups
 
 
 class Neighbor(msgspec.Struct, frozen=True):
-    """A permanent neighbor or a proxy's entry."""
+    """A neighbor or a proxy's entry."""
 
     family: int
     state: int
     flags: int
     attributes: Attributes
+
+    @property
+    def learned(self) -> bool:
+        """Whether Linux asked for it, and nobody set it."""
+        return bool(self.state & _NUD_LEARNED)
 
 
 def read_neighbors(ifindex: int) -> tuple[Neighbor, ...]:
@@ -37,8 +47,11 @@ def read_neighbors(ifindex: int) -> tuple[Neighbor, ...]:
             for family in (AF_INET, AF_INET6):
                 for message in netlink.dump(_GETNEIGH, _MESSAGE.pack(family, 0, 0, 0, 0, proxies, 0)):
                     told, _, _, index, state, flags, kind = _MESSAGE.unpack_from(message)
-                    if index != ifindex or kind == _MULTICAST or not (state & _NUD_PERMANENT or flags & _NTF_PROXY):
+                    known = state & (_NUD_PERMANENT | _NUD_LEARNED) or flags & _NTF_PROXY
+                    if index != ifindex or kind == _MULTICAST or not known:
                         continue
+                    if state & _NUD_LEARNED:
+                        state = _NUD_STALE
                     attributes = rtnetlink.kept(message[_MESSAGE.size :])
                     kept = tuple((key, value) for key, value in attributes if key in _KEPT)
                     found.append(Neighbor(told, state, flags & ~(_NTF_OFFLOADED | _NTF_STICKY), kept))

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import fcntl
 import functools
+import itertools
 import os
 import socket
 import threading
@@ -141,10 +142,8 @@ def release_kept(path: Path) -> None:
 
 def find(wanted: tuple[int, int]) -> int | None:
     """Open the namespace with this identity: the caller's, one that `ip netns` names, or some process's."""
-    candidates = [Path(_OWN)]
-    for pattern, base in (("*", Path("/run/netns")), ("[0-9]*/ns/net", Path("/proc"))):
-        candidates.extend(base.glob(pattern))
-    for candidate in candidates:
+    named, of_processes = Path("/run/netns").glob("*"), Path("/proc").glob("[0-9]*/ns/net")
+    for candidate in itertools.chain([Path(_OWN)], named, of_processes):
         try:
             descriptor = os.open(candidate, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:

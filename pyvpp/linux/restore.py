@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,19 @@ from pyvpp.linux import apply, capture, ethtool, multicast, netns
 from pyvpp.linux.capture import UplinkState
 from pyvpp.linux.ethtool import Offload
 from pyvpp.linux.journal import Entry, Journal, holds_lock, lock_runtime_dir
+from pyvpp.linux.neighbors import read_neighbors
+from pyvpp.linux.routes import read_nexthops, read_routes
 
 
-def restore(runtime_dir: str | Path, name: str | None = None, wait_for_lock: float = 0) -> list[str]:
+def restore(
+    runtime_dir: str | Path,
+    name: str | None = None,
+    wait_for_lock: float = 0,
+    gaps: dict[str, float] | None = None,
+) -> list[str]:
     """Restore every uplink in the journal (or just one) and return what could not be brought back, one line each.
+
+    `gaps` is filled with the milliseconds for which nobody handled the packets of each.
 
     Fine when nothing is taken over. Fails with an OperatorError while a living pyvpp has the runtime directory.
     """
@@ -49,7 +59,7 @@ def restore(runtime_dir: str | Path, name: str | None = None, wait_for_lock: flo
         incomplete: list[UplinkState] = []
         for entry in [entry for entry in reversed(record.entries) if name in (None, entry.uplink.name)]:
             try:
-                state, found = netns.run_in(home, partial(_restore_entry, entry))
+                state, found = netns.run_in(home, partial(_restore_entry, entry, {} if gaps is None else gaps))
             except (OSError, NetlinkError) as error:  # it stays in the journal, and the others have their turn
                 problems.append(f"{entry.uplink.name}: cannot be restored yet: {error}; run `pyvpp restore` again")
                 continue
@@ -86,12 +96,13 @@ def _add_routes(state: UplinkState) -> list[str]:
         return [f"{state.name}: {failure}" for failure in apply.apply_routes(ip, state)]
 
 
-def _restore_entry(entry: Entry) -> tuple[UplinkState | None, str]:
+def _restore_entry(entry: Entry, gaps: dict[str, float]) -> tuple[UplinkState | None, str]:
     """Restore one uplink: its state if something is missing yet, and what went wrong."""
     with IPRoute() as ip:
         tap = _find_tap(ip, entry)
         state = _as_changed_on_the_tap(ip, entry, tap)
         members = multicast.find_members(entry.tap_ifindex, state.groups)
+        began = time.monotonic()
         if tap is not None:
             _remove(ip, int(tap["index"]))
         ifindex = _fetch_nic(ip, entry)
@@ -106,7 +117,10 @@ def _restore_entry(entry: Entry) -> tuple[UplinkState | None, str]:
             with contextlib.suppress(OSError):
                 ethtool.switch(state.name, Offload.GRO, state.gro)
         apply.prepare_link(ip, ifindex, state.name, state, with_mac=False)
-        failures = apply.apply_state(ip, ifindex, state, wait=3.0 if not state.kind else 1.0, best_effort=True)
+        wait = 3.0 if not state.kind else 1.0
+        failures = apply.apply_state(ip, ifindex, state, wait=wait, best_effort=True)
+        gaps[state.name] = 1000 * (time.monotonic() - began)
+        failures += apply.settle_state(ip, ifindex, state, wait=wait, best_effort=True)
         failures += multicast.join_again(members, entry.tap_ifindex, ifindex)
         multicast.close(members)
     return (state if failures else None), ""
@@ -126,14 +140,15 @@ def _as_changed_on_the_tap(ip: Any, entry: Entry, tap: Any | None) -> UplinkStat
     state = entry.uplink
     if tap is None or not entry.taken or not tap["flags"] & capture.IFF_UP:
         return state
-    now = capture.read_uplink(ip, tap)
+    ifindex, names = int(tap["index"]), capture.interface_names(ip)
+    addresses = capture.read_addresses(ip, ifindex)
     return msgspec.structs.replace(
         state,
-        addresses=now.addresses,
-        nexthops=now.nexthops,
-        routes=now.routes,
-        neighbors=now.neighbors,
-        groups=now.groups,
+        addresses=addresses,
+        nexthops=read_nexthops(names, state.name),
+        routes=read_routes(names, state.name, frozenset(address.address for address in addresses)),
+        neighbors=read_neighbors(ifindex),
+        groups=multicast.read_groups(state.name),
     )
 
 

@@ -15,6 +15,8 @@ import fcntl
 import os
 import socket
 import struct
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,10 @@ class TakenUplink(msgspec.Struct):
     netns: int  # file descriptor; run_in(netns, function) opens sockets beside the NIC
     hook: Any = None  # keeps the marker socket open that tells other instances
     warnings: list[str] = []
+    device: Any = None  # what `prepare` gave
+    taken_over_ms: float = 0.0  # from Linux's last packet to the graph's first
+    left_at: float = 0.0  # when Linux handled its last packet, by the monotonic clock
+    settle: Callable[[], list[str]] = list  # does what packets need not wait for; gives what could not be done
 
     @property
     def tap_name(self) -> str:
@@ -122,14 +128,17 @@ def _close_tap(descriptors: list[int]) -> None:
         os.close(descriptors.pop())
 
 
-def _rehearse(ip: Any, name: str, queues: int, state: UplinkState) -> None:
-    """Make a TAP and prepare it as the real one will be: what cannot be done shows before the NIC moves."""
+def _rehearse(ip: Any, name: str, queues: int, state: UplinkState) -> dict[str, str]:
+    """Make a TAP and prepare it as the real one will be: what cannot be done shows before the NIC moves.
+
+    Returns the sysctls that a TAP does not have from the start as they are wanted.
+    """
     descriptors, _ = open_tap(name, queues)
     try:
         link = capture.find_link(ip, name)
         if link is None:
             raise OSError(errno.ENODEV, f"TAP {name} cannot be found")
-        apply.prepare_link(ip, int(link["index"]), name, state, with_mac=True)
+        return apply.prepare_link(ip, int(link["index"]), name, state, with_mac=True)
     finally:
         _close_tap(descriptors)
 
@@ -160,10 +169,19 @@ def _hold_marker(name: str) -> socket.socket:
     return marker
 
 
-def take_over(state: UplinkState, runtime_dir: str | Path, queues: int = 1, *, gro: bool = True) -> TakenUplink:
+def take_over(
+    state: UplinkState,
+    runtime_dir: str | Path,
+    queues: int = 1,
+    *,
+    gro: bool = True,
+    prepare: Callable[[int], Any] | None = None,
+    settled: bool = True,
+) -> TakenUplink:
     """Take over the uplink that `inspect_uplink` read. On any failure Linux is as it was; an OperatorError says why.
 
-    `gro`: whether the NIC is to coalesce what it receives, where its driver can, while it is ours.
+    `gro`: whether the NIC is to coalesce what it receives, where its driver can, while it is ours. `prepare` is called
+    with the namespace before the NIC moves there. Unless `settled` the caller calls `settle` when packets flow.
 
     The runtime directory is locked by the caller (`lock_runtime_dir`) for as long as it runs.
     """
@@ -185,35 +203,61 @@ def take_over(state: UplinkState, runtime_dir: str | Path, queues: int = 1, *, g
             undo.callback(netns.release_kept, path)
             undo.callback(os.close, namespace)
             with IPRoute() as ip:
-                _rehearse(ip, temporary, queues, state)
+                sysctls = _rehearse(ip, temporary, queues, state)
                 # Sockets bound to the device, or that joined a group on it, know its index: the TAP takes it over.
                 ifindex = 0 if state.kind == "tun" else state.ifindex
                 entry = Entry(state, str(path), ifindex)
                 record.entries.append(entry)
                 members = multicast.find_members(state.ifindex, state.groups)
                 undo.callback(multicast.close, members)
+                device = prepare(namespace) if prepare else None
+                if device is not None:
+                    undo.callback(device.close)
                 journal.write(record)
                 undo.callback(restore, directory, state.name)
+                left_at = time.monotonic()
                 ip.link("set", index=state.ifindex, net_ns_fd=namespace)
                 descriptors, offload = open_tap(state.name, queues, ifindex)
                 undo.callback(_close_tap, descriptors)
                 entry.tap_ifindex = int(capture.find_link(ip, state.name)["index"])  # type: ignore[index]
                 if entry.tap_ifindex != ifindex:
                     journal.write(record)
-                apply.prepare_link(ip, entry.tap_ifindex, state.name, state, with_mac=True)
+                apply.prepare_link(ip, entry.tap_ifindex, state.name, state, with_mac=True, sysctls=sysctls)
                 nic_ifindex = netns.run_in(namespace, lambda: _bring_nic_up(state.name, state, gro))
                 warnings = apply.apply_state(ip, entry.tap_ifindex, state, wait=1.0)
-                warnings += multicast.join_again(members, state.ifindex, entry.tap_ifindex)
-                warnings += multicast.unreached(state.groups, members)
+
+            def settle() -> list[str]:
+                try:
+                    with IPRoute() as ip:
+                        failures = apply.settle_state(ip, entry.tap_ifindex, state, wait=1.0)
+                except (OSError, NetlinkError) as error:
+                    raise OperatorError(f"uplink {state.name}: cannot be taken over: {error}") from error
+                failures += multicast.join_again(members, state.ifindex, entry.tap_ifindex)
+                failures += multicast.unreached(state.groups, members)
                 multicast.close(members)
-            entry.taken = True
-            with contextlib.suppress(OperatorError):  # the first record is enough to restore from
-                journal.write(record)
+                entry.taken = True
+                with contextlib.suppress(OperatorError):  # the first record is enough to restore from
+                    journal.write(record)
+                return failures
+
+            if settled:
+                warnings += settle()
         except (OSError, NetlinkError) as error:
             raise OperatorError(
                 f"uplink {state.name}: cannot be taken over: {error}; Linux is left as it was"
             ) from error
         undo.pop_all()
     return TakenUplink(
-        state, descriptors, offload, entry.tap_ifindex, state.name, nic_ifindex, namespace, marker, warnings
+        state=state,
+        tap_fds=descriptors,
+        tap_offload=offload,
+        tap_ifindex=entry.tap_ifindex,
+        nic_name=state.name,
+        nic_ifindex=nic_ifindex,
+        netns=namespace,
+        hook=marker,
+        warnings=warnings,
+        device=device,
+        left_at=left_at,
+        settle=settle,
     )

@@ -81,11 +81,12 @@ class Pyvpp:
         (row,) = self.data(f"show interface {name}")
         return dict(row)
 
-    def stop(self) -> None:
-        """SIGTERM, as systemd sends it; everything must have been given back."""
+    def stop(self) -> str:
+        """SIGTERM, as systemd sends it; everything must have been given back. What it printed."""
         self.process.send_signal(signal.SIGTERM)
-        _, errors = self.process.communicate(timeout=PATIENCE)
+        output, errors = self.process.communicate(timeout=PATIENCE)
         assert self.process.returncode == 0, errors
+        return output
 
 
 @contextlib.contextmanager

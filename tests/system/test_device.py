@@ -774,8 +774,10 @@ def test_a_queue_in_company_is_deaf_until_it_has_joined(pair: Namespaces) -> Non
     """Else what arrives meanwhile would be received by each of them."""
     queues = netns.run_in(
         pair.near,
-        lambda: [af_packet_socket.Queue("veth0", 1500, Options(), receives=True, in_company=True) for _ in range(2)],
+        lambda: [af_packet_socket.Queue(1500, Options(), receives=True, in_company=True) for _ in range(2)],
     )
+    for queue in queues:
+        queue.bind("veth0")
     with pair.raw() as peer:
         peer.send(ethernet(60))
         assert [queue.statistics().packets for queue in queues] == [0, 0]
