@@ -52,7 +52,9 @@ NODE_ROW = record_dtype(
         ("trace_limit", np.int64),  # packets still to be marked at this node
         ("next", np.uint16, (MAX_SLOTS,)),
         ("adaptive", np.uint8),  # an input whose packets keep the worker awake for a moment
-        ("pad", np.uint8, (7,)),  # to 128 bytes
+        ("in_vain", np.uint8),  # how often in a row that moment passed without a packet, at most SPIN_DOUBT
+        ("unawaited", np.uint8),  # how many more of its packets do not keep the worker awake
+        ("pad", np.uint8, (5,)),  # to 128 bytes
     ]
 )
 CAPTURE_RX, CAPTURE_TX, CAPTURE_DROP = 1, 2, 4
@@ -86,6 +88,7 @@ SLEEP_MS = 100  # at most: what a worker has missed it finds then
 SPIN_WORTH = 30_000  # ns that going to sleep and being woken cost in time and latency
 SPIN_SHARE = 6  # one 64th of the time may be spent on waiting in vain
 SPIN_SAVED = 2_000_000  # ns of that time that may be saved up
+SPIN_DOUBT = 6  # 2 to this power: of how many packets that none follows one is still waited after
 WAKE = 0xFFFFFFFF
 
 # the context every entry gets: addresses and lengths
@@ -348,6 +351,22 @@ def capture(kind: int, frame: U32, n: int, meta: Records, heap: Any, control: I6
             record.data[j] = heap[start + j]
 
 
+@inline
+def is_worth_waiting(row: Record) -> bool:
+    """Whether to stay awake after packets of this input, by what `learn` was told."""
+    if row.unawaited:
+        row.unawaited -= 1
+        return False
+    return True
+
+
+@inline
+def learn(row: Record, came: bool) -> None:
+    """Whether a packet came while the worker stayed awake after packets of this input."""
+    row.in_vain = 0 if came else min(int(row.in_vain) + 1, SPIN_DOUBT)
+    row.unawaited = (1 << int(row.in_vain)) - 1
+
+
 @jit
 def run_worker(
     control: I64, context: I64, rows: Records, inputs: U32, pending: U32, scratch: U32, nexts: U16, before: I64,
@@ -365,12 +384,17 @@ def run_worker(
     64th of the time. So a flood or a quick exchange never meets a sleeping worker, and packets that come one by one,
     far apart or not, cost no more waiting than that; on an empty account they wake the worker, as with interrupts.
 
+    Nor is it worth it after an input whose packets are seldom followed by another: after an answer, say. And it does
+    harm where the one who would answer waits for this very processor, which is where Linux puts whom we have just
+    woken when no other is idle. Both are learned for each input: a wait in vain halves how often there is one.
+
     `inputs[0]` is how many inputs follow it. `pending` is a ring of node indices, its length a power of two. `events`
     is memory for EPOLL_EVENTS of Linux's packed epoll_event (12 bytes: events, data = input's node index or WAKE).
     """
     rounds = 0
     idle_since = 1  # when the last adaptive packets had been dealt with; 0: they have not
     awake_until = 1
+    heard = awaited = 0  # the input they came from, and the one whose packets were waited after
     credit = 0  # ns that may be waited in vain
     credited = 0
     while cycles() < control[START_AT]:
@@ -422,7 +446,9 @@ def run_worker(
                 row.vectors += uint64(n)
                 row.clocks += uint64(after - stamp)
                 worked += n
-                fresh |= int(row.adaptive)
+                if row.adaptive:
+                    fresh = 1
+                    heard = index
                 if control[CAPTURE_KINDS]:
                     capture(int(row.capture), scratch, n, meta, heap, control, now)
                 if control[TRACE_ON]:
@@ -511,12 +537,15 @@ def run_worker(
                 waited = min(now, awake_until) - idle_since
                 credit -= waited if now >= awake_until else max(0, waited - SPIN_WORTH)
                 control[SPUN] += waited
+                if awake_until > idle_since:
+                    learn(rows[awaited], now < awake_until)
             idle_since = 0
         elif idle_since == 0:
             idle_since = now
             credit = min(credit + ((now - credited) >> SPIN_SHARE), SPIN_SAVED)
             credited = now
-            awake_until = now + control[SPIN_NS] if credit > 0 else now
+            awaited = heard
+            awake_until = now + control[SPIN_NS] if credit > 0 and is_worth_waiting(rows[heard]) else now
         # Asked every round when idle, every eighth under load: one system call is worth some twenty packets.
         timeout = 0
         if worked or polled:

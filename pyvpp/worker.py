@@ -74,7 +74,7 @@ class Worker:
         self.context[d.CONTEXT_ONE] = 1
         self.control[d.NS_NUM] = int((1 << d.NS_SHIFT) / rate)
         self.control[d.CLOCK_START] = self._cycles() if began is None else began
-        self.control[d.SPIN_NS] = 50_000
+        self.control[d.SPIN_NS] = 100_000
         self.control[d.EPOLL_FD] = -1
         self.control[d.MAIN_EVENT_FD] = main_event
         self.control[d.N_NODES] = 0

@@ -245,6 +245,44 @@ def test_waiting_in_vain_is_paid_for(stand: Stand) -> None:
     assert stand.count(d.SPUN) <= d.SPIN_SAVED + wait + took // 64 < packets * wait // 4
 
 
+def test_nobody_waits_after_packets_that_none_follows(stand: Stand) -> None:
+    """Each wait in vain halves how often there is one: after 200 packets there were eight, though more were paid for."""
+    interface, device = stand.plug()
+    wait, packets = 50_000, 200
+    stand.engine.workers[0].control[d.SPIN_NS] = wait
+    stand.engine.start()
+    for k in range(packets):
+        stand.until_asleep()
+        device.send()
+        stand.until(lambda k=k: stand.read(interface)[0] > k)  # type: ignore[misc]
+    assert 0 < stand.count(d.SPUN) <= 8 * wait
+
+
+def test_a_packet_that_comes_meanwhile_makes_up_for_all_that_did_not(stand: Stand) -> None:
+    interface, device = stand.plug()
+    stand.engine.start()
+    stand.until_asleep()
+    row = stand.engine.workers[0].rows[stand.engine.rx_queues.of(interface)[0].node]
+    row["in_vain"], row["unawaited"] = d.SPIN_DOUBT, 2
+    stand.engine.workers[0].control[d.SPIN_NS] = LONG
+
+    def send() -> None:
+        before = stand.read(interface)[0]
+        device.send()
+        stand.until(lambda: stand.read(interface)[0] > before)
+
+    for _ in range(2):
+        sleeps = stand.count(d.SLEEPS)
+        send()
+        stand.until(lambda sleeps=sleeps: stand.count(d.SLEEPS) > sleeps)  # type: ignore[misc]
+    send()
+    sleeps, loops = stand.count(d.SLEEPS), stand.count(d.LOOPS)
+    stand.until(lambda: stand.count(d.LOOPS) > loops + 100)
+    assert (stand.count(d.SLEEPS), int(row["in_vain"])) == (sleeps, d.SPIN_DOUBT)
+    send()
+    stand.until(lambda: int(row["in_vain"]) == int(row["unawaited"]) == 0)
+
+
 def test_an_idle_worker_sleeps(stand: Stand) -> None:
     """Its rounds are those in which its sleep is over."""
     stand.plug()

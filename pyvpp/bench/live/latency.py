@@ -13,6 +13,29 @@ from pyvpp.lab.process import LabError
 GAP = 0.005  # s; pyvpp polls no longer after so long
 LEAST_IDLE_SECONDS = 0.5
 LATENCIES = (Metric("p50", "us", LOWER), Metric("p99", "us", LOWER))
+WITH_INTERRUPTS = (Metric("p50, interrupt", "us", LOWER), Metric("p99, interrupt", "us", LOWER))
+
+
+def from_idle(ends: Ends, conditions: Conditions) -> Measured:
+    """Requests too far apart for anybody to be awake: in adaptive mode, and then in interrupt mode."""
+    measure = latency(GAP)
+    figures = measure(ends, conditions)
+    if not ends.pyvpps:
+        return figures
+    try:
+        set_rx_mode(ends, "interrupt")
+        beside = measure(ends, conditions)
+    finally:
+        set_rx_mode(ends, "adaptive")
+    return {**figures, **{f"{name}, interrupt": value for name, value in beside.items()}}
+
+
+def set_rx_mode(ends: Ends, mode: str) -> None:
+    """Of all interfaces of every pyvpp on the way that receive."""
+    for pyvpp in ends.pyvpps:
+        lines = pyvpp.ctl("show interface rx-placement").splitlines()
+        for name in dict.fromkeys(line.split()[0] for line in lines if " queue " in line):
+            pyvpp.ctl(f"set interface rx-mode {name} {mode}")
 
 
 def latency(gap: float) -> Callable[[Ends, Conditions], Measured]:

@@ -2,7 +2,7 @@
 """Every live scenario, in the order of the table."""
 
 from pyvpp.bench.live.labs import AF_PACKET, AF_XDP
-from pyvpp.bench.live.latency import GAP, LATENCIES, idle, latency
+from pyvpp.bench.live.latency import LATENCIES, WITH_INTERRUPTS, from_idle, idle, latency
 from pyvpp.bench.live.scenario import LOWER, LiveScenario, Metric
 from pyvpp.bench.live.small_packets import forward
 from pyvpp.bench.live.tcp import tcp_scenario, through_uplink
@@ -25,7 +25,8 @@ SCENARIOS = (
         "latency", "request and response through the uplink, back to back", "uplink", "uplink", LATENCIES, latency(0)
     ),
     LiveScenario(
-        "latency-idle", "a request every 5 ms: the first packet after idle", "uplink", "uplink", LATENCIES, latency(GAP)
+        "latency-idle", "a request every 5 ms: the first packet after idle", "uplink", "uplink",
+        (*LATENCIES, *WITH_INTERRUPTS), from_idle,
     ),
     LiveScenario(
         "idle", "an uplink without traffic", "uplink", "uplink", (Metric("pyvpp CPU", "% of a core", LOWER),), idle,
