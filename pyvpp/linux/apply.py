@@ -6,6 +6,7 @@ Every step compares first and changes only what differs, so that applying twice 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
 from collections.abc import Callable
@@ -69,6 +70,21 @@ def write_sysctls(name: str, wanted: dict[str, str]) -> dict[str, str]:
     return different
 
 
+def unlike_default(state: UplinkState) -> dict[str, str]:
+    """The sysctls in which a prepared link differs from one that has just come into this namespace."""
+    different: dict[str, str] = {}
+    for key, value in _while_preparing(state).items():
+        family, _, leaf = key.rpartition("/")
+        with contextlib.suppress(OSError):
+            if Path("/proc/sys/net", family, "default", leaf).read_text().strip() != value:
+                different[key] = value
+    return different
+
+
+def _while_preparing(state: UplinkState) -> dict[str, str]:
+    return {**state.sysctls, **{key: value for key, value in _LATE_SYSCTLS.items() if key in state.sysctls}}
+
+
 def _write_stable_secret(name: str, state: UplinkState) -> None:
     if secret := state.sysctls.get("ipv6/conf/stable_secret"):
         path = Path("/proc/sys/net/ipv6/conf", name, "stable_secret")
@@ -92,14 +108,14 @@ def prepare_link(
 ) -> dict[str, str]:
     """Everything about the link itself that can be set while it is down; `name` is its present name.
 
-    Returns the sysctls that were not as wanted. To read them all takes 4 ms: a link of the same kind may be told by
-    `sysctls` which ones they are.
+    Returns the sysctls that were not as wanted. To read them all takes 4 ms: `sysctls` may say which ones they are, as
+    found on a link of the same kind or by `unlike_default`.
     """
     _write_stable_secret(name, state)
     if state.address_generation is not None:
         _set_ip6_link(ip, ifindex, "IFLA_INET6_ADDR_GEN_MODE", _EUI64_OFF)
     if sysctls is None:
-        sysctls = {**state.sysctls, **{key: value for key, value in _LATE_SYSCTLS.items() if key in state.sysctls}}
+        sysctls = _while_preparing(state)
     different = write_sysctls(name, sysctls)
     link = ip.get_links(ifindex)[0]
     changes: dict[str, Any] = {}

@@ -8,8 +8,8 @@ Idempotent, and the same for every caller: pyvpp when it stops, a take-over that
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
+import socket
 import time
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from pyvpp.errors import OperatorError
 from pyvpp.linux import apply, capture, ethtool, multicast, netns
 from pyvpp.linux.capture import UplinkState
 from pyvpp.linux.ethtool import Offload
+from pyvpp.linux.exchange import Exchange
 from pyvpp.linux.journal import Entry, Journal, holds_lock, lock_runtime_dir
 from pyvpp.linux.neighbors import read_neighbors
 from pyvpp.linux.routes import read_nexthops, read_routes
@@ -98,31 +99,28 @@ def _add_routes(state: UplinkState) -> list[str]:
 
 def _restore_entry(entry: Entry, gaps: dict[str, float]) -> tuple[UplinkState | None, str]:
     """Restore one uplink: its state if something is missing yet, and what went wrong."""
-    with IPRoute() as ip:
+    with IPRoute() as ip, contextlib.ExitStack() as stack:
         tap = _find_tap(ip, entry)
         state = _as_changed_on_the_tap(ip, entry, tap)
         members = multicast.find_members(entry.tap_ifindex, state.groups)
+        stack.callback(multicast.close, members)
+        exchange = Exchange(Path(entry.netns_path), state.name, int(tap["index"]) if tap is not None else None)
+        stack.callback(exchange.close)
+        sysctls = apply.unlike_default(state) if exchange.nic_comes else None
         began = time.monotonic()
-        if tap is not None:
-            _remove(ip, int(tap["index"]))
-        ifindex = _fetch_nic(ip, entry)
+        exchange.run()
+        ifindex = _find_nic(ip, state)
         if ifindex is None:
             return None, f"{state.name}: the interface is gone, it cannot be restored"
-        link = ip.get_links(ifindex)[0]
-        if link.get_attr("IFLA_IFNAME") != state.name:
-            if link["flags"] & capture.IFF_UP:
-                ip.link("set", index=ifindex, flags=0, change=capture.IFF_UP)
-            ip.link("set", index=ifindex, ifname=state.name)
-        if state.gro is not None:
-            with contextlib.suppress(OSError):
-                ethtool.switch(state.name, Offload.GRO, state.gro)
-        apply.prepare_link(ip, ifindex, state.name, state, with_mac=False)
+        apply.prepare_link(ip, ifindex, state.name, state, with_mac=False, sysctls=sysctls)
         wait = 3.0 if not state.kind else 1.0
         failures = apply.apply_state(ip, ifindex, state, wait=wait, best_effort=True)
         gaps[state.name] = 1000 * (time.monotonic() - began)
+        if state.gro is not None:
+            with contextlib.suppress(OSError):
+                ethtool.switch(state.name, Offload.GRO, state.gro)
         failures += apply.settle_state(ip, ifindex, state, wait=wait, best_effort=True)
         failures += multicast.join_again(members, entry.tap_ifindex, ifindex)
-        multicast.close(members)
     return (state if failures else None), ""
 
 
@@ -152,40 +150,17 @@ def _as_changed_on_the_tap(ip: Any, entry: Entry, tap: Any | None) -> UplinkStat
     )
 
 
-def _remove(ip: Any, ifindex: int) -> None:
-    try:
-        ip.link("del", index=ifindex)
-    except NetlinkError as error:
-        if error.code != errno.ENODEV:
-            raise
-
-
-def _fetch_nic(ip: Any, entry: Entry) -> int | None:
-    """The NIC's index in this namespace, after moving it back if it was away."""
-    state = entry.uplink
-    path = Path(entry.netns_path)
-    if netns.is_kept(path):
-        home = netns.open_current()
-        inside = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            netns.run_in(inside, lambda: _send_home(state.name, home))
-        finally:
-            os.close(inside)
-            os.close(home)
-    link = capture.find_link(ip, state.name)
-    if link is not None:
-        return int(link["index"])
+def _find_nic(ip: Any, state: UplinkState) -> int | None:
+    """The NIC's index in this namespace, under its own name."""
+    with contextlib.suppress(OSError):
+        return socket.if_nametoindex(state.name)
     # Linux itself moved a physical NIC out of a dying namespace, under another name if its own was taken.
-    for candidate in ip.get_links():
-        info = candidate.get_attr("IFLA_LINKINFO")
+    for link in ip.get_links():
+        info = link.get_attr("IFLA_LINKINFO")
         kind = info.get_attr("IFLA_INFO_KIND") if info else None
-        if candidate.get_attr("IFLA_ADDRESS") == state.mac and (kind or "") == state.kind:
-            return int(candidate["index"])
+        if link.get_attr("IFLA_ADDRESS") == state.mac and (kind or "") == state.kind:
+            if link["flags"] & capture.IFF_UP:
+                ip.link("set", index=link["index"], flags=0, change=capture.IFF_UP)
+            ip.link("set", index=link["index"], ifname=state.name)
+            return int(link["index"])
     return None
-
-
-def _send_home(name: str, home: int) -> None:
-    with IPRoute() as ip:
-        link = capture.find_link(ip, name)
-        if link is not None:
-            ip.link("set", index=int(link["index"]), net_ns_fd=home)

@@ -317,6 +317,23 @@ def test_restore_from_the_journal_when_the_guardian_is_dead_too(sandbox: Pair) -
     assert_nothing_left(sandbox)
 
 
+def test_a_name_that_somebody_else_took_is_waited_for(sandbox: Pair) -> None:
+    """Neither the NIC nor what bears its name is lost: restore says what is in the way, and works when that is gone."""
+    before = sandbox.host.snapshot()
+    process = start(sandbox)
+    os.kill(guardian_of(sandbox), signal.SIGKILL)
+    process.kill()
+    process.wait()
+    sandbox.host.ip("link", "add", "eth0", "type", "veth", "peer", "name", "other")
+    script = "import sys; from pyvpp.linux.restore import restore; print(*restore(sys.argv[1]))"
+    said = sandbox.host.run(sys.executable, "-c", script, sandbox.runtime_dir).stdout
+    assert said == "eth0: cannot be restored yet: [Errno 17] File exists; run `pyvpp restore` again\n"
+    sandbox.host.ip("link", "del", "eth0")
+    pyvpp_restore(sandbox)
+    assert_same(before, sandbox)
+    assert_nothing_left(sandbox)
+
+
 TWO_UPLINKS = """
 import sys, time
 from pyvpp.linux.guardian import start_guardian
