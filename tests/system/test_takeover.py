@@ -327,7 +327,7 @@ def test_a_name_that_somebody_else_took_is_waited_for(sandbox: Pair) -> None:
     sandbox.host.ip("link", "add", "eth0", "type", "veth", "peer", "name", "other")
     script = "import sys; from pyvpp.linux.restore import restore; print(*restore(sys.argv[1]))"
     said = sandbox.host.run(sys.executable, "-c", script, sandbox.runtime_dir).stdout
-    assert said == "eth0: cannot be restored yet: [Errno 17] File exists; run `pyvpp restore` again\n"
+    assert said.startswith("eth0: cannot be restored yet: [Errno 17] ") and said.count("\n") == 1, said
     sandbox.host.ip("link", "del", "eth0")
     pyvpp_restore(sandbox)
     assert_same(before, sandbox)
