@@ -34,11 +34,11 @@ test-system: venv
 
 # Kernels as plain Python: numba's silent wrap-around becomes an error here.
 test-python: venv
-	NUMBA_DISABLE_JIT=1 $(PYTEST) -n auto -m "not system and not slow" tests/graph_nodes tests/pyvpp
+	NUMBA_DISABLE_JIT=1 $(PYTEST) -n auto -m "not system and not slow" tests/graph_nodes tests/plugins tests/pyvpp
 
 # A warm cache would hide the checks, so tests/conftest.py gives this mode a NUMBA_CACHE_DIR of its own.
 test-bounds: venv
-	env -u NUMBA_CACHE_DIR NUMBA_BOUNDSCHECK=1 $(PYTEST) -n auto -m "not system" tests/graph_nodes tests/pyvpp
+	env -u NUMBA_CACHE_DIR NUMBA_BOUNDSCHECK=1 $(PYTEST) -n auto -m "not system" tests/graph_nodes tests/plugins tests/pyvpp
 
 bench: venv
 	$(BIN)/pyvpp bench

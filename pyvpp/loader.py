@@ -198,11 +198,16 @@ def _everything() -> Declarations:
     return _declared_with(os.environ.get(PATHS, ""))
 
 
+def declared_table(name: str) -> Table | None:
+    """A table that any plugin declares."""
+    return _everything().tables.get(name)
+
+
 def declared_dtype(name: str) -> Any:
     """The dtype of a table, for generated entries."""
-    tables = _everything().tables
-    if name in tables:
-        return tables[name].dtype
+    table = declared_table(name)
+    if table is not None:
+        return table.dtype
     if name.endswith("_arc"):
         return np.dtype(np.uint32)
     raise LookupError(f"no table {name} is declared")

@@ -30,7 +30,7 @@ from pyvpp.buffers import (
 )
 from pyvpp.features import FEATURE_CHAINS, NODE_BY_NODE
 from pyvpp.interface import TABLES
-from pyvpp.loader import tables_beside
+from pyvpp.loader import declared_table, tables_beside
 from pyvpp.node import Kind, Node
 
 FILL = 0xA5
@@ -157,8 +157,10 @@ def arrange(
             used[name] = np.zeros(declared[name].capacity, declared[name].dtype)
         elif name.endswith("_arc"):
             used[name] = np.zeros(1024, np.uint32)
+        elif (table := declared_table(name)) is not None:  # another package's, such as the stack's adjacencies
+            used[name] = np.zeros(table.capacity, table.dtype)
         else:
-            raise LookupError(f"node {node.name}: no table {name} is declared in its package, and the test gives none")
+            raise LookupError(f"node {node.name}: no table {name} is declared, and the test gives none")
     return Arranged(given, used)
 
 

@@ -13,6 +13,7 @@ import pyvpp
 from pyvpp.jit import plain
 from pyvpp.loader import load
 from pyvpp.node import Kind
+from pyvpp.plugin.new import FILES
 
 ROOT = Path(__file__).resolve().parent.parent
 NODES = ROOT / "graph_nodes" / "pyvpp_nodes"
@@ -153,8 +154,27 @@ def test_one_version():
     except importlib.metadata.PackageNotFoundError:
         return  # a bare checkout
     assert installed.version == version, "run `pip install -e .` again"
-    entry_points = {e.name: e.value for e in installed.entry_points if e.group == "pyvpp.plugins"}
-    assert entry_points == PROJECT["project"]["entry-points"]["pyvpp.plugins"], "run `pip install -e .` again"
+
+
+def test_every_plugin_of_the_checkout_is_found_and_usable():
+    """Also where pyvpp was installed before a plugin joined; the stack is first."""
+    found = [plugin for plugin in load().plugins if plugin.source.startswith("pyvpp_")]
+    announced = PROJECT["project"]["entry-points"]["pyvpp.plugins"]
+    assert {plugin.name: plugin.source for plugin in found}.items() >= announced.items()
+    assert [plugin.error for plugin in found] == [""] * len(found)
+    assert found[0].source == "pyvpp_nodes"
+
+
+MADE_BY_NEW = {Path(path).name for path in FILES if path.startswith("{package}/")} - {"{ident}.py"}
+
+
+def test_first_party_plugins_have_the_shape_that_plugin_new_makes():
+    """The package `pyvpp plugin new` makes, and its tests; with more nodes where it has more."""
+    for package in sorted(PLUGINS.glob("pyvpp_*")):
+        assert {path.name for path in package.iterdir()} >= MADE_BY_NEW | {"py.typed"}, package.name
+        assert any(path.parent == package for path in node_files()), f"{package.name} has no node"
+        tests = ROOT / "tests" / "plugins" / package.name
+        assert (tests / "test_path.py").exists(), f"write {tests.relative_to(ROOT)}/test_path.py"
 
 
 def test_the_commands_exist():

@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from pyvpp import __version__
 from pyvpp.errors import OperatorError
 
 GROUP = "pyvpp.plugins"
 PATHS = "PYVPP_PLUGINS"
-STACK = "pyvpp_" + "nodes"  # in a bare checkout, where no distribution names it
+FIRST = "nodes"  # the stack: what others stand on is loaded before them
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(eq=False)
@@ -60,15 +62,34 @@ class Plugin:
 def find_plugins() -> list[Plugin]:
     """Plugins in the order they are loaded: pyvpp's own, installed ones by name, then those given by path."""
     entries = sorted(entry_points(group=GROUP), key=lambda entry: (not _is_ours(entry), entry.name))
-    found = {e.module: Plugin(e.name, e.module, e.dist.version if e.dist else "") for e in entries}
-    if not any(_is_ours(entry) for entry in entries):
-        found = {STACK: Plugin("nodes", STACK, __version__), **found}
-    given = [Plugin(name_of(path), str(path)) for path in given_paths()]
-    return [*found.values(), *given]
+    installed = {e.module: Plugin(e.name, e.module, e.dist.version if e.dist else "") for e in entries}
+    found = {plugin.source: plugin for plugin in _of_checkout()} | installed
+    in_order = sorted(found.values(), key=lambda plugin: plugin.name != FIRST)
+    return [*in_order, *(Plugin(name_of(path), str(path)) for path in given_paths())]
 
 
 def _is_ours(entry: EntryPoint) -> bool:
     return entry.dist is not None and entry.dist.name == "pyvpp"
+
+
+def _of_checkout() -> list[Plugin]:
+    """pyvpp's own plugins in a checkout, installed or not: those that pyproject.toml announces and Python finds.
+
+    What pip knows of an editable install is as old as the install, and a plugin may have joined since.
+    """
+    try:
+        project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    except (OSError, ValueError):
+        return []
+    if project.get("project", {}).get("name") != "pyvpp":
+        return []
+    announced = sorted(_announced(project).items())
+    return [Plugin(name, module, __version__) for name, module in announced if importlib.util.find_spec(module)]
+
+
+def _announced(project: dict[str, Any]) -> dict[str, str]:
+    """Packages by the names of their plugins, in a project's pyproject.toml."""
+    return dict(project.get("project", {}).get("entry-points", {}).get(GROUP, {}))
 
 
 def given_paths() -> list[Path]:
@@ -107,7 +128,7 @@ def _package_of_project(folder: Path) -> Path:
         project = tomllib.loads((folder / "pyproject.toml").read_text())
     except (OSError, ValueError) as error:
         raise OperatorError(f"plugin {folder}: pyproject.toml cannot be read: {error}") from None
-    names: list[str] = list(project.get("project", {}).get("entry-points", {}).get(GROUP, {}).values())
+    names = list(_announced(project).values())
     if len(names) != 1:
         raise OperatorError(f'plugin {folder}: pyproject.toml names {len(names)} packages in "{GROUP}" (expected one)')
     roots = (folder, folder / "src")

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tcp-mss-clamping-ip4-in: lower the maximum segment size in TCP SYNs that arrive on an interface.
+
+A feature of ip4-unicast, off until `set interface tcp-mss-clamp INTERFACE ip4 enable ip4-mss SIZE`. A SYN (or
+SYN-ACK) that asks for larger segments asks for SIZE instead; the TCP checksum is patched (RFC 1624), or left to the
+device that is to finish it. Later fragments have no TCP header and pass.
+Nothing is dropped. A SYN without the option stands for 536 bytes (RFC 9293, 3.7.1) and is counted, not changed.
+"""
+
+from pyvpp.features import Feature, next_feature
+from pyvpp.jit import jit
+from pyvpp.node import node
+from pyvpp.typing import U8, U16, U32, U64, Records
+from pyvpp_mss_clamp.clamp import Counter, clamp_ip4
+from pyvpp_nodes.integers import int64
+
+ARC = "ip4-unicast"
+
+
+@node(name="tcp-mss-clamping-ip4-in", counters=Counter, features=(Feature(ARC),))
+@jit
+def clamp_ip4_in(
+    heap: U8, meta: Records, frame: U32, nexts: U16, counters: U64, feature_chains: U16, mss_clamp: Records
+) -> None:
+    for i, b in enumerate(frame):
+        m = meta[b]
+        clamp_ip4(heap, m, int64(m.cur), int64(mss_clamp[m.rx].ip4), counters)
+        nexts[i] = next_feature(feature_chains, m)
