@@ -362,7 +362,9 @@ def test_control_code_that_raises(given, engines, caplog, what):
         run(engine, "show plugin-test")
     shown = run(engine, "show plugins")
     assert f"     disabled: LookupError: {what}" in shown.text
-    assert [(each["name"], each["state"]) for each in shown.data] == [("nodes", "enabled"), ("a-plugin", "disabled")]
+    states = {each["name"]: each["state"] for each in shown.data}
+    assert states.pop("a-plugin") == "disabled"
+    assert set(states.values()) == {"enabled"}
 
 
 @engine_test
@@ -378,4 +380,4 @@ def test_show_plugins_in_vpps_words(given, engines):
     shown = run(engines(given(GOOD)), "show plugins").text.splitlines()
     assert shown[2] == "     Plugin                                   Version                          Description"
     assert shown[3].startswith("  1. nodes                                    ")
-    assert shown[4] == "  2. a-plugin" + " " * 66 + "Counts packets of an interface"
+    assert shown[-1][3:] == ". a-plugin" + " " * 66 + "Counts packets of an interface"
