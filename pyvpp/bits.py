@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machine words in kernels: count their bits, load two table words as one, publish one to other threads, prefetch.
+"""Machine words in kernels: count their bits, load two table words as one, exchange them with other threads, prefetch.
 
 Each is one machine instruction in compiled code and the same thing in Python otherwise.
 """
@@ -10,7 +10,7 @@ from numba import types, uint64
 from numba.extending import intrinsic
 
 from pyvpp.jit import BOUNDSCHECK, COMPILED, inline
-from pyvpp.typing import U32
+from pyvpp.typing import I64, U32
 
 
 def _python_popcount(word: Any) -> int:
@@ -27,7 +27,7 @@ def _python_prefetch(array: Any, at: int) -> None:
     pass
 
 
-def _python_publish32(array: U32, at: int, value: int) -> None:
+def _python_publish(array: Any, at: int, value: int) -> None:
     array[at] = value
 
 
@@ -35,6 +35,14 @@ def _python_publish_range32(array: U32, first: int, end: int, value: int) -> Non
     if first < 0 or end > len(array):
         raise IndexError(f"elements {first} to {end} of {len(array)}")
     array[first:end] = value
+
+
+def _python_fetch64(array: I64, at: int) -> int:
+    return int(array[at])
+
+
+def _python_fence() -> None:
+    pass
 
 
 if COMPILED:
@@ -66,6 +74,31 @@ if COMPILED:
             return context.get_dummy_value()
 
         return types.void(array, types.int64, types.int64), emit
+
+    @intrinsic
+    def _fetch64(typing: Any, array: Any, at: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer = _address(context, builder, signature.args[0], args[0], args[1])
+            return builder.load_atomic(pointer, "acquire", 8)
+
+        return types.int64(array, types.int64), emit
+
+    @intrinsic
+    def _publish64(typing: Any, array: Any, at: Any, value: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer = _address(context, builder, signature.args[0], args[0], args[1])
+            builder.store_atomic(args[2], pointer, "release", 8)
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64, types.int64), emit
+
+    @intrinsic
+    def _fence(typing: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            builder.fence("seq_cst")
+            return context.get_dummy_value()
+
+        return types.void(), emit
 
     @intrinsic
     def _prefetch(typing: Any, array: Any, at: Any) -> Any:
@@ -104,6 +137,25 @@ if COMPILED:
         _publish32(array, at, value)
 
     @inline
+    def fetch64(array: I64, at: int) -> int:
+        """An atomic load with acquire order: all that was stored before what it sees is seen after it."""
+        if BOUNDSCHECK and (at < 0 or at >= len(array)):
+            raise IndexError("load outside the array")
+        return _fetch64(array, at)
+
+    @inline
+    def publish64(array: I64, at: int, value: int) -> None:
+        """`publish32` of an int64."""
+        if BOUNDSCHECK and (at < 0 or at >= len(array)):
+            raise IndexError("store outside the array")
+        _publish64(array, at, value)
+
+    @inline
+    def fence() -> None:
+        """No load below happens before a store above is seen by others, which acquire and release do not promise."""
+        _fence()
+
+    @inline
     def publish_range32(array: U32, first: int, end: int, value: int) -> None:
         """`publish32` for each element from `first` to before `end` that has another value."""
         for at in range(first, end):
@@ -113,7 +165,8 @@ else:
     popcount, load64, publish32, publish_range32, prefetch = (
         _python_popcount,
         _python_load64,
-        _python_publish32,
+        _python_publish,
         _python_publish_range32,
         _python_prefetch,
     )
+    fetch64, publish64, fence = _python_fetch64, _python_publish, _python_fence

@@ -23,6 +23,7 @@ from pyvpp.buffers import (
     give_back,
 )
 from pyvpp.device.syscalls import epoll_wait, nanosleep, write
+from pyvpp.handoff_ring import awake, lay_down, publish_staged
 from pyvpp.jit import inline, jit
 from pyvpp.node import FRAME_SIZE, FREE, HELD, TO_NODE
 from pyvpp.tables import record_dtype
@@ -54,7 +55,10 @@ NODE_ROW = record_dtype(
         ("adaptive", np.uint8),  # an input whose packets keep the worker awake for a moment
         ("in_vain", np.uint8),  # how often in a row that moment passed without a packet, at most SPIN_DOUBT
         ("unawaited", np.uint8),  # how many more of its packets do not keep the worker awake
-        ("pad", np.uint8, (5,)),  # to 128 bytes
+        ("asked", np.uint8),  # an input that is always asked, but lets the worker sleep
+        ("via", np.uint16),  # an input's packets go there first, which finds in `feature` where to; 0: to no other
+        ("stages", np.uint8),  # leaves packets in rings to other workers, to be published when they have been traced
+        ("pad", np.uint8, (1,)),  # to 128 bytes
     ]
 )
 CAPTURE_RX, CAPTURE_TX, CAPTURE_DROP = 1, 2, 4
@@ -77,7 +81,7 @@ STOP, PARK, PARKED, LOOPS, TRACE_ON, TRACE_USED, TRACE_PACKETS, EPOLL_FD, CLOCK_
     PUNT_HEAD, PUNT_TAIL, INJECT_HEAD, INJECT_TAIL, MAIN_EVENT_FD, BAD_NEXT, PUNT_LOST, MAX_LOOPS, SLEEPS, \
     DROP_NODE, N_NODES, CAPTURE_KINDS, CAPTURE_ADDRESS, CAPTURE_CAPACITY, CAPTURE_USED, CAPTURE_BYTES, \
     CAPTURE_INTERFACE, SYNC_ASKED, SYNC_SEEN, START_AT, ENDED_AT, EPOLLS, FD_WAKEUPS, WAKEUPS, \
-    SPUN, AT_NODE = range(37)  # fmt: skip
+    SPUN, AT_NODE, TRACE_BASE, HANDOFF_ADDRESS, HANDOFF_WORDS = range(40)  # fmt: skip
 CONTROL_WORDS = 64
 NS_SHIFT = 24
 RING = 4096
@@ -268,6 +272,16 @@ def move(
 
 
 @inline
+def detour(row: Record, frame: U32, nexts: U16, n: int, meta: Records, control: I64) -> None:
+    """Sends an input's packets to the node `via`; each has in `feature` the value of nexts by which it goes on."""
+    for k in range(n):
+        value = int(nexts[k])
+        if value < HELD:
+            meta[frame[k]].feature = uint32(TO_NODE | resolve(row, value, control))
+            nexts[k] = uint16(TO_NODE | row.via)
+
+
+@inline
 def mark(row: Record, frame: U32, n: int, meta: Records, control: I64) -> None:
     """`trace add`: marks the first packets that reach the node."""
     for k in range(n):
@@ -276,7 +290,7 @@ def mark(row: Record, frame: U32, n: int, meta: Records, control: I64) -> None:
         m = meta[frame[k]]
         if not m.flags & TRACED:
             m.flags |= uint32(TRACED)
-            m.trace = uint32(control[TRACE_PACKETS])
+            m.trace = uint32(control[TRACE_BASE] + control[TRACE_PACKETS])
             control[TRACE_PACKETS] += 1
             row.trace_limit -= 1
 
@@ -317,6 +331,8 @@ def leave_trace(
             record.meta.gso_size = m.gso_size
             record.meta.gso_type = m.gso_type
             record.meta.error = m.error
+            record.meta.trace = m.trace
+            record.meta.feature = m.feature
             for j in range(TRACE_BYTES):
                 record.data[j] = heap[first + j]
 
@@ -456,9 +472,11 @@ def run_worker(
                     for k in range(n):
                         before[k] = meta[scratch[k]].cur
                     leave_trace(index, row, scratch, nexts, n, before, meta, heap, trace, control, now)
+                if row.via:
+                    detour(row, scratch, nexts, n, meta, control)
                 move(rows, row, scratch, nexts, n, meta, pool, pending, control, capacity, slots)
             else:
-                row.ready = 0
+                row.ready = row.asked
             for k in range(int(emit[0])):
                 value = int(emit[2 + 2 * k])
                 enqueue(rows, resolve(row, value, control), int(emit[1 + 2 * k]), pending, control, capacity, slots)
@@ -521,6 +539,9 @@ def run_worker(
                     row.max_clocks = spent
                 if control[TRACE_ON]:
                     leave_trace(index, row, scratch, nexts, n, before, meta, heap, trace, control, now)
+                if row.stages:
+                    rings = array_at(control[HANDOFF_ADDRESS], control[HANDOFF_WORDS], np.int64)
+                    publish_staged(rings, context[CONTEXT_WORKER])
                 move(rows, row, scratch, nexts, n, meta, pool, pending, control, capacity, slots)
                 for k in range(int(emit[0])):
                     value = int(emit[2 + 2 * k])
@@ -553,7 +574,10 @@ def run_worker(
                 continue
         elif now >= awake_until:
             timeout = SLEEP_MS
-            control[SLEEPS] += 1
+            rings = array_at(control[HANDOFF_ADDRESS], control[HANDOFF_WORDS], np.int64)
+            if control[HANDOFF_ADDRESS] and not lay_down(rings, context[CONTEXT_WORKER]):
+                timeout = 0
+            control[SLEEPS] += timeout != 0
         control[EPOLLS] += 1
         found = epoll_wait(control[EPOLL_FD], events.ctypes.data, EPOLL_EVENTS, timeout)
         woken_by_fd = 0
@@ -569,5 +593,7 @@ def run_worker(
                 control[WAKEUPS] += 1
         if timeout:
             control[FD_WAKEUPS] += woken_by_fd
+            if control[HANDOFF_ADDRESS]:
+                awake(array_at(control[HANDOFF_ADDRESS], control[HANDOFF_WORDS], np.int64), context[CONTEXT_WORKER])
     control[ENDED_AT] = cycles()
     return rounds

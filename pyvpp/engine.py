@@ -21,6 +21,7 @@ from pyvpp.errors import OperatorError, in_one_line
 from pyvpp.events import Events
 from pyvpp.features import NODE_BY_NODE, Features
 from pyvpp.graph import Graph
+from pyvpp.handoff import Handoff
 from pyvpp.interface import Interface, Interfaces
 from pyvpp.loader import Declarations, disabled, load
 from pyvpp.node import FREE
@@ -88,6 +89,7 @@ class Engine:
         self.features = Features(self, arcs, self.declarations.nodes.values())
         self.interfaces = Interfaces(self)
         self.rx_queues = RxQueues(self)
+        self.handoff = Handoff(self)
         self.stack = SimpleNamespace()
         self._inject_buffers: list[int] = []
         self._timers: list[Callable[[], None]] = []

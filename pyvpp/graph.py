@@ -12,6 +12,7 @@ from pyvpp import dispatch as d
 from pyvpp.errors import OperatorError
 from pyvpp.faults import circles, faults_of
 from pyvpp.features import FeatureArc
+from pyvpp.handoff_ring import HANDOFF_INPUT
 from pyvpp.node import FREE, HELD, TO_NODE, Kind, Node, NodeCounter
 from pyvpp.tables import TableInstance, own_lines
 
@@ -160,7 +161,7 @@ class Graph:
     def _captures(graph_node: GraphNode) -> int:
         """What of `pcap trace` happens at a node: rx at inputs, tx at X-tx, drop at error-drop."""
         if graph_node.node.kind is Kind.INPUT:
-            return d.CAPTURE_RX
+            return 0 if graph_node.name == HANDOFF_INPUT else d.CAPTURE_RX  # another worker has received those
         if graph_node.name == "error-drop":
             return d.CAPTURE_DROP
         return d.CAPTURE_TX if graph_node.name.endswith("-tx") else 0

@@ -154,7 +154,7 @@ def modules_of(package: ModuleType) -> list[ModuleType]:
 def load(names: Iterable[str] | None = None) -> Declarations:
     """Everything the engine and the plugins declare; of `names` alone when given, which have to be without fault."""
     declarations = Declarations()
-    for name in ("pyvpp.interface", "pyvpp.features", "pyvpp.packet_generator"):
+    for name in ("pyvpp.interface", "pyvpp.features", "pyvpp.handoff_ring", "pyvpp.packet_generator"):
         declarations.add(importlib.import_module(name))
     declarations.add_package(importlib.import_module("pyvpp.device"))
     declarations.packages.pop()

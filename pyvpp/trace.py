@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TRACE_BYTES = 128
 TRACE_RECORDS = 4096
+TRACE_NUMBER_BITS = 24
 
 TRACE = record_dtype(
     [
@@ -103,12 +104,12 @@ def _time(ns: int) -> str:
 
 
 def packets(engine: "Engine", worker: int) -> list[list[Any]]:
-    """The traced packets of a worker in order, each the list of its rows in the ring."""
+    """The traced packets of a worker in order, each the list of its rows: its own, then those handed to it."""
     state = engine.workers[worker]
     by_packet: dict[int, list[Any]] = {}
     for row in state.trace[: state.traced_records]:
         by_packet.setdefault(int(row["packet"]), []).append(row)
-    return [by_packet[number] for number in sorted(by_packet)]
+    return [by_packet[n] for n in sorted(by_packet, key=lambda n: (n >> TRACE_NUMBER_BITS != worker, n))]
 
 
 def show_trace(engine: "Engine", limit: int = 50) -> tuple[str, list[Any]]:

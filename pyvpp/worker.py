@@ -16,7 +16,7 @@ from pyvpp import dispatch as d
 from pyvpp.buffers import EMIT_PACKETS, Buffers
 from pyvpp.node import FRAME_SIZE, FREE
 from pyvpp.tables import own_lines
-from pyvpp.trace import TRACE, TRACE_RECORDS
+from pyvpp.trace import TRACE, TRACE_NUMBER_BITS, TRACE_RECORDS
 
 MAX_NODES = 8192
 
@@ -78,6 +78,7 @@ class Worker:
         self.control[d.EPOLL_FD] = -1
         self.control[d.MAIN_EVENT_FD] = main_event
         self.control[d.N_NODES] = 0
+        self.control[d.TRACE_BASE] = index << TRACE_NUMBER_BITS
         self.slots = own_lines(2, np.int64)
         self.epoll = select.epoll()
         self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

@@ -80,8 +80,9 @@ def test_node_names_are_unique():
     assert sorted(names) == sorted(set(names))
 
 
-OWNED = {"af_packet_rx_queues", "tap_rx_queues"}
-"""Tables that workers share and kernels write: a receive queue's row is that of the worker that reads it."""
+OWNED = {"af_packet_rx_queues", "tap_rx_queues", "handoff_rings"}
+"""Tables that workers share and kernels write: a receive queue's row is that of the worker that reads it, each line of
+a ring between two that of one of them."""
 
 
 def written_names(kernel: ast.AST) -> set[str]:

@@ -38,6 +38,15 @@ def test_publish_a_range(value, first, end):
     assert array.tolist() == [value if first <= k < end else k for k in range(4)]
 
 
+@given(st.integers(-(2**63), 2**63 - 1), st.integers(0, 3))
+def test_publish_and_fetch_a_long_word(value, at):
+    array = np.full(4, 7, np.int64)
+    bits.publish64(array, at, value)
+    bits.fence()
+    assert array.tolist() == [value if k == at else 7 for k in range(4)]
+    assert bits.fetch64(array, at) == value
+
+
 @CHECKED
 def test_outside_the_array():
     array = np.zeros(4, np.uint32)
@@ -49,4 +58,10 @@ def test_outside_the_array():
             bits.publish32(array, at, 1)
     with pytest.raises(IndexError):
         bits.publish_range32(array, 4, 5, 1)
-    assert not array.any()
+    long = np.zeros(4, np.int64)
+    for at in (4, 1 << 40):
+        with pytest.raises(IndexError):
+            bits.publish64(long, at, 1)
+        with pytest.raises(IndexError):
+            bits.fetch64(long, at)
+    assert not array.any() and not long.any()
