@@ -27,6 +27,7 @@ set interface rx-placement tap0 worker 0
 set interface rx-placement tap1 worker 0
 set interface handoff tap0 workers 0-1 symmetrical
 set interface handoff tap1 workers 0-1 symmetrical
+set graph fusion off
 """
 
 

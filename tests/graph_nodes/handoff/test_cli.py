@@ -102,12 +102,13 @@ def make() -> Iterator[Callable[..., Stand]]:
 
 @pytest.mark.parametrize("workers", [2, 3])
 def test_flows_are_spread_and_stay_in_order(make: Callable[..., Stand], workers: int) -> None:
-    stand = make(workers)
+    stand = make(workers, buffers=16384)
     before = stand.pools()
     stand.run(f"set interface handoff pg0 workers 0-{workers - 1}")
     pg1 = stand.engine.require_interface("pg1")
     stand.generator.capture(pg1, stand.captured.append)
-    n = 64 * FLOWS
+    n = 24 * FLOWS
+    assert n < stand.engine.handoff.slots  # so no ring is ever full, however slow a worker is
     stand.stream(numbered(n), limit=n, rate=100_000.0)
     stand.engine.start()
     stand.until(lambda: len(stand.captured) == n)
@@ -117,8 +118,8 @@ def test_flows_are_spread_and_stay_in_order(make: Callable[..., Stand], workers:
         (number,) = struct.unpack("!I", packet[-4:])
         numbers[number % FLOWS].append(number)
     assert all(each == list(range(k, n, FLOWS)) for k, each in numbers.items())
-    forwarded = stand.vectors("ip4-rewrite")
-    assert sum(forwarded) == n and all(each and each % 64 == 0 for each in forwarded)
+    forwarded = stand.vectors("pg1-tx")
+    assert sum(forwarded) == n and all(each and each % 24 == 0 for each in forwarded)
     assert stand.vectors("worker-handoff") == [n] + [0] * (workers - 1)
     assert stand.vectors("worker-handoff-input")[1:] == forwarded[1:]
     assert stand.pools() == before
