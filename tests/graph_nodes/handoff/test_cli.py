@@ -76,10 +76,10 @@ class Stand:
             time.sleep(0)
 
     def settle(self) -> None:
-        """What is under way ends, with the threads stopped."""
+        """What is under way ends, with the threads stopped. A debt is paid half a ring at a time."""
         self.engine.stop()
         self.generator.set_enabled(None, False)
-        for _ in range(3):
+        for _ in range(8):
             for worker in self.engine.workers:
                 worker.run(40)
             while self.engine.drain_punts():
@@ -145,6 +145,29 @@ def test_a_million_packets_one_way_leave_the_pools_as_they_were(make: Callable[.
     assert stand.pools() == before
     free = [pool[POOL_ENTRIES : POOL_ENTRIES + int(pool[POOL_SMALL])] for pool in stand.engine.buffers.pools]
     assert len(np.unique(np.concatenate(free))) == sum(map(len, free))
+
+
+def test_strayed_buffers_are_sent_home_while_packets_are_handed_on(make: Callable[..., Stand]) -> None:
+    """What a worker hands on ends in the other's pool, and others come for it: that is put right now and then."""
+    stand = make(buffers=2048)
+    before = stand.pools()
+    stand.run("set interface handoff pg0 workers 0-1")
+    stream = stand.stream(numbered(FLOWS))
+    stand.engine.start()
+    home = []
+
+    def enough() -> bool:
+        if stand.engine.buffers.have_strayed():
+            stand.engine.tick()
+            home.append(stand.generator.sent(stream))
+        return len(home) > 20 and stand.generator.sent(stream) > 200_000
+
+    stand.until(enough)
+    stand.settle()
+    lost = stand.rings()[0, 1]["congestion_drops"]
+    assert stand.generator.sent(stream) == sum(stand.vectors("pg1-tx")) + lost and all(stand.vectors("pg1-tx"))
+    stand.engine.buffers.send_home()
+    assert stand.pools() == before
 
 
 def test_a_full_ring_drops_and_says_so(make: Callable[..., Stand]) -> None:
