@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
         "--plugin", action="append", default=[], metavar="PATH",
         help="a plugin that is not installed: its file, or the folder of its package or project",
     )  # fmt: skip
+    p.add_argument("--dry-run", action="store_true", help="say what would be done to Linux, and do nothing")
     p.add_argument("--exec", dest="script", metavar="FILE", help="commands to run at start")
     p.add_argument("--runtime-dir", default=DEFAULT_RUNTIME_DIR, metavar="DIR", help="sockets and the journal")
     p.add_argument("--hugepages", default="auto", metavar="auto|off|N", help="memory of the packets")
@@ -179,6 +180,11 @@ def run(options: argparse.Namespace) -> int:
         from pyvpp.cli.builtin import read_script
 
         script = read_script(options.script)
+    if options.dry_run:
+        from pyvpp.dry_run import told
+
+        print(told(options), end="")
+        return 0
     from pyvpp.cli.server import SOCKET_NAME, make_room
     from pyvpp.linux.capture import inspect_uplink
     from pyvpp.linux.guardian import start_guardian
@@ -220,11 +226,10 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
     from pyvpp.cli.assembly import command_tree
     from pyvpp.cli.server import CliServer
     from pyvpp.device.interfaces import follow_devices
-    from pyvpp.device.uplink import add_uplink, choose_driver, let_go, prepare_uplink, settle_uplink
+    from pyvpp.device.uplink import add_uplink, choose_driver, let_go, settle_uplink, take_over_by
     from pyvpp.engine import Engine
     from pyvpp.linux.capture import inspect_uplink
     from pyvpp.linux.restore import restore
-    from pyvpp.linux.takeover import take_over
     from pyvpp.loader import load
     from pyvpp.watchdog import Watchdog
 
@@ -266,11 +271,8 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
                 break
             state = await asyncio.to_thread(inspect_uplink, name)
             choice = await asyncio.to_thread(choose_driver, name, options.driver, engine.buffers.heap.pages)
-            take = partial(
-                take_over, state, options.runtime_dir, options.workers, gro=options.gro in ("on", "nic"),
-                prepare=partial(prepare_uplink, engine, state, choice), settled=False,
-            )  # fmt: skip
-            uplink = await asyncio.to_thread(take)
+            taking = take_over_by(choice, state, options.runtime_dir, options.workers, options.gro, engine)
+            uplink = await asyncio.to_thread(taking.run, settled=False)
             taken.append(uplink)
             nic, _ = add_uplink(engine, uplink, choice)
             uplink.taken_over_ms = 1000 * (time.monotonic() - uplink.left_at)

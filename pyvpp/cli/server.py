@@ -144,13 +144,19 @@ def listen(path: Path) -> socket.socket:
 
 def make_room(path: Path) -> None:
     """Removes a socket that nobody serves any more. Raises OperatorError when there can be none at this path."""
+    if check_room(path):
+        path.unlink(missing_ok=True)
+
+
+def check_room(path: Path) -> bool:
+    """Whether a socket is there that nobody serves. Raises OperatorError when there can be none; changes nothing."""
     longest = LONGEST_PATH - len(SOCKET_NAME) - 1
     if len(os.fsencode(path)) > LONGEST_PATH:
         raise OperatorError(f"runtime directory `{path.parent}' has too long a name (expected at most {longest} bytes)")
     try:
         mode = path.lstat().st_mode
     except OSError:  # what else is wrong shows when the directory is made
-        return
+        return False
     if not stat.S_ISSOCK(mode):
         raise OperatorError(f"{path} exists and is no socket (expected nothing there, or pyvpp's own socket)")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -158,7 +164,7 @@ def make_room(path: Path) -> None:
         refused = probe.connect_ex(os.fspath(path)) in (errno.ECONNREFUSED, errno.ENOENT)
     if not refused:
         raise OperatorError(f"{path} is served already: another pyvpp runs with --runtime-dir {path.parent}")
-    path.unlink(missing_ok=True)
+    return True
 
 
 def as_json(output: Output) -> str:

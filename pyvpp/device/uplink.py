@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyvpp.buffers import HUGEPAGES
@@ -25,6 +26,8 @@ from pyvpp.device.tap import Tap
 from pyvpp.errors import OperatorError
 from pyvpp.interface import HOST, Interface
 from pyvpp.linux import xdp_features
+from pyvpp.linux.capture import UplinkState
+from pyvpp.linux.takeover import TakeOver
 
 if TYPE_CHECKING:
     from pyvpp.engine import Engine
@@ -32,6 +35,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AUTO, AF_PACKET_DRIVER, AF_XDP_DRIVER = "auto", "af-packet", "af-xdp"
+# what `prepare_uplink` and `add_nic` open on the NIC
+_DRIVER_MAKES = {
+    AF_PACKET_DRIVER: "packet sockets on the NIC, a receive and a transmit ring for each worker ({workers})",
+    AF_XDP_DRIVER: "nothing yet: AF_XDP sockets when the NIC is there, one for each of its receive queues",
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,21 @@ def check_sockets(name: str) -> None:
         raise OperatorError(f"Linux interface {name}: no AF_XDP socket: {error.strerror}") from error
 
 
-def prepare_uplink(engine: Engine, state: Any, choice: Choice, namespace: int) -> AfPacket | None:
+def take_over_by(
+    choice: Choice, state: UplinkState, runtime_dir: str, workers: int, gro: str, engine: Engine | None
+) -> TakeOver:
+    """How an uplink is taken over for the driver chosen; `gro` is the command line's. A plan needs no engine."""
+    return TakeOver(
+        state,
+        runtime_dir,
+        workers,
+        gro=gro in ("on", "nic"),
+        prepare=partial(prepare_uplink, engine, state, choice) if engine is not None else None,
+        prepared=_DRIVER_MAKES[choice.driver].format(workers=workers),
+    )
+
+
+def prepare_uplink(engine: Engine, state: UplinkState, choice: Choice, namespace: int) -> AfPacket | None:
     """The sockets for an uplink that is about to move into a namespace: what takes long is done before it moves.
 
     None when it is driven by something else; the code of its nodes is loaded in any case.

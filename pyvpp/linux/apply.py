@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,8 @@ from pyvpp.linux import capture, multicast, routes
 from pyvpp.linux.capture import Address, UplinkState
 from pyvpp.linux.discipline import apply_disciplines
 from pyvpp.linux.neighbors import apply_neighbors
+from pyvpp.linux.plan import Part
 from pyvpp.linux.routes import AF_INET6
-
-Step = tuple[str, Callable[[], list[str] | None]]
 
 _ASK = NLM_F_REQUEST | NLM_F_ACK
 _ADD = _ASK | NLM_F_CREATE
@@ -44,6 +42,7 @@ _LATE_SYSCTLS = {
     "ipv6/conf/router_solicitation_delay": "0",
     "ipv6/conf/use_tempaddr": "0",  # a temporary address that was there is added by itself, no second one is made
 }
+_FLAG_NAMES = {capture.IFF_PROMISC: "promisc", capture.IFF_ALLMULTI: "allmulticast", capture.IFF_NOARP: "noarp"}
 _NOT_SYSCTLS = {"ipv6/conf/addr_gen_mode", "ipv6/conf/stable_secret", "ipv6/conf/mtu"}
 
 
@@ -103,6 +102,16 @@ def _set_ip6_link(ip: Any, ifindex: int, attribute: str, value: Any) -> None:
             raise
 
 
+def _link_attributes(state: UplinkState, with_mac: bool) -> tuple[tuple[str, str, str | int], ...]:
+    return (
+        *((("MAC", "IFLA_ADDRESS", state.mac),) if with_mac else ()),
+        ("MTU", "IFLA_MTU", state.mtu),
+        ("queue length", "IFLA_TXQLEN", state.txqueuelen),
+        ("group", "IFLA_GROUP", state.group),
+        ("alias", "IFLA_IFALIAS", state.alias),
+    )
+
+
 def prepare_link(
     ip: Any, ifindex: int, name: str, state: UplinkState, *, with_mac: bool, sysctls: dict[str, str] | None = None
 ) -> dict[str, str]:
@@ -119,13 +128,9 @@ def prepare_link(
     different = write_sysctls(name, sysctls)
     link = ip.get_links(ifindex)[0]
     changes: dict[str, Any] = {}
-    if with_mac and link.get_attr("IFLA_ADDRESS") != state.mac:
-        changes["address"] = state.mac
-    for attribute, value in (("IFLA_MTU", state.mtu), ("IFLA_TXQLEN", state.txqueuelen), ("IFLA_GROUP", state.group)):
-        if link.get_attr(attribute) != value:
+    for _, attribute, value in _link_attributes(state, with_mac):
+        if (link.get_attr(attribute) or type(value)()) != value:
             changes[attribute] = value
-    if (link.get_attr("IFLA_IFALIAS") or "") != state.alias:
-        changes["IFLA_IFALIAS"] = state.alias
     if changes:
         ip.link("set", index=ifindex, **changes)
     return different
@@ -216,40 +221,57 @@ def _finish(ip: Any, ifindex: int, state: UplinkState) -> None:
     write_sysctls(state.name, state.sysctls)
 
 
+def link_parts(state: UplinkState, *, with_mac: bool) -> tuple[str, ...]:
+    """What `prepare_link` sets, as a plan tells it."""
+    told = [f"{what}: {value}" for what, _, value in _link_attributes(state, with_mac) if value]
+    return (*told, f"sysctls: {len(_while_preparing(state))}, where they differ")
+
+
+def flow_parts(ip: Any, ifindex: int, state: UplinkState, wait: float = 0) -> tuple[Part, ...]:
+    """What a prepared link that bears its final name needs for packets to flow, in this order."""
+    flags = [name for flag, name in _FLAG_NAMES.items() if state.flags & flag]
+    return (
+        Part("link up", lambda: bring_up(ip, ifindex, state, wait=wait), ["up", *flags]),
+        Part("addresses", lambda: apply_addresses(ip, ifindex, state), [str(each) for each in state.addresses]),
+        Part("neighbors", lambda: apply_neighbors(ifindex, state.neighbors), [str(each) for each in state.neighbors]),
+        Part("routes", lambda: apply_routes(ip, state), [str(each) for each in (*state.nexthops, *state.routes)]),
+    )
+
+
+def late_parts(ip: Any, ifindex: int, state: UplinkState, wait: float = 0) -> tuple[Part, ...]:
+    """What packets need not wait for, in this order."""
+    disciplines = [str(each) for each in state.disciplines]
+    last = [f"{len(state.sysctls)}, those held back above all", *([state.token] if state.token else [])]
+    return (
+        Part("altnames", lambda: _set_altnames(ip, ifindex, state), list(state.altnames)),
+        Part("multicast addresses", lambda: multicast.apply_static(state.name, state.multicast), list(state.multicast)),
+        Part("queueing disciplines", lambda: apply_disciplines(ifindex, state.disciplines), disciplines),
+        Part("usable addresses", lambda: _wait_until_usable(ip, ifindex, state, wait=wait), []),
+        Part("sysctls", lambda: _finish(ip, ifindex, state), last),
+    )
+
+
 def apply_state(ip: Any, ifindex: int, state: UplinkState, *, wait: float, best_effort: bool = False) -> list[str]:
     """Bring a prepared link that bears its final name up, with addresses, routes and neighbors.
 
-    Returns what could not be done. With `best_effort` a step that fails altogether is among that and the next is done
+    Returns what could not be done. With `best_effort` a part that fails altogether is among that and the next is done
     all the same; else its exception goes on. `settle_state` does the rest.
     """
-    steps: tuple[Step, ...] = (
-        ("link up", lambda: bring_up(ip, ifindex, state, wait=wait)),
-        ("addresses", lambda: apply_addresses(ip, ifindex, state)),
-        ("neighbors", lambda: apply_neighbors(ifindex, state.neighbors)),
-        ("routes", lambda: apply_routes(ip, state)),
-    )
-    return _run(steps, best_effort=best_effort)
+    return _run(flow_parts(ip, ifindex, state, wait), best_effort=best_effort)
 
 
 def settle_state(ip: Any, ifindex: int, state: UplinkState, *, wait: float, best_effort: bool = False) -> list[str]:
     """What packets need not wait for; to be called after `apply_state`, with the same meaning."""
-    steps: tuple[Step, ...] = (
-        ("altnames", lambda: _set_altnames(ip, ifindex, state)),
-        ("multicast addresses", lambda: multicast.apply_static(state.name, state.multicast)),
-        ("queueing disciplines", lambda: apply_disciplines(ifindex, state.disciplines)),
-        ("usable addresses", lambda: _wait_until_usable(ip, ifindex, state, wait=wait)),
-        ("sysctls", lambda: _finish(ip, ifindex, state)),
-    )
-    return _run(steps, best_effort=best_effort)
+    return _run(late_parts(ip, ifindex, state, wait), best_effort=best_effort)
 
 
-def _run(steps: tuple[Step, ...], *, best_effort: bool) -> list[str]:
+def _run(parts: tuple[Part, ...], *, best_effort: bool) -> list[str]:
     failures: list[str] = []
-    for what, step in steps:
+    for part in parts:
         try:
-            failures += step() or []
+            failures += part.run() or []
         except Exception as error:
             if not best_effort:
                 raise
-            failures.append(f"{what}: {error}")
+            failures.append(f"{part.what}: {error}")
     return failures

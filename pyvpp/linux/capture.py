@@ -56,6 +56,9 @@ class Address(msgspec.Struct, frozen=True):
         """Address and prefix length, as the standard library has it."""
         return ipaddress.ip_interface(f"{self.address}/{self.prefix_length}")
 
+    def __str__(self) -> str:
+        return str(self.interface)
+
     @property
     def is_link_local(self) -> bool:
         """Whether this is an IPv6 link-local address."""

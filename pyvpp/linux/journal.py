@@ -97,10 +97,7 @@ def lock_runtime_dir(runtime_dir: str | Path, wait: float = 0) -> RuntimeLock:
                     continue
                 holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
                 os.close(descriptor)
-                raise OperatorError(
-                    f"runtime directory {directory}: in use by the pyvpp with process id {holder}; "
-                    f"stop it or name another with --runtime-dir"
-                ) from None
+                raise _in_use(directory, holder) from None
         with contextlib.suppress(OSError):  # a full disk shows when the journal is written
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
@@ -123,10 +120,22 @@ def holder_of(runtime_dir: str | Path) -> str:
     return ""
 
 
+def check_unused(runtime_dir: str | Path) -> None:
+    """Raises the OperatorError of `lock_runtime_dir` when a process has the runtime directory; changes nothing."""
+    if holder := holder_of(runtime_dir):
+        raise _in_use(Path(runtime_dir).absolute(), holder)
+
+
+def _in_use(directory: Path, holder: str) -> OperatorError:
+    return OperatorError(
+        f"runtime directory {directory}: in use by the pyvpp with process id {holder}; "
+        f"stop it or name another with --runtime-dir"
+    )
+
+
 def pending(runtime_dir: str | Path) -> list[str]:
     """Uplinks that a journal of this boot says are taken over. Raises OperatorError when it cannot be read."""
-    journal = Journal(runtime_dir)
-    record = journal.read() if journal.path.exists() else None
+    record = Journal(runtime_dir).look()
     return [entry.uplink.name for entry in record.entries] if record is not None else []
 
 
@@ -145,6 +154,13 @@ class Journal:
 
     def read(self) -> Record | None:
         """The record, or None without one. One of an earlier boot is worth nothing and is removed."""
+        record = self.look()
+        if record is None and self.path.exists():
+            self.remove()
+        return record
+
+    def look(self) -> Record | None:
+        """The record, or None without one of this boot; nothing is changed. Raises OperatorError: it cannot be read."""
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
@@ -155,10 +171,7 @@ class Journal:
             raise OperatorError(
                 f"journal {self.path}: cannot be read ({error}); restore by hand and remove it"
             ) from None
-        if record.boot_id != boot_id():
-            self.remove()
-            return None
-        return record
+        return record if record.boot_id == boot_id() else None
 
     def write(self, record: Record) -> None:
         """Put the record on disk, wholly or not at all."""

@@ -7,6 +7,7 @@ would wait for ARP, whose first request may be lost while the link comes up, and
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 
 import msgspec
@@ -21,7 +22,8 @@ _NUD_PERMANENT, _NUD_STALE = 0x80, 0x04
 _NUD_LEARNED = 0x02 | _NUD_STALE | 0x08 | 0x10  # reachable, stale, delay, probe
 _NTF_PROXY, _NTF_OFFLOADED = 0x08, 0x20
 _NTF_STICKY = 0x40
-_KEPT = (1, 2, 12, 15)  # NDA_DST, NDA_LLADDR, NDA_PROTOCOL, NDA_FLAGS_EXT
+_NDA_DST = 1
+_KEPT = (_NDA_DST, 2, 12, 15)  # NDA_LLADDR, NDA_PROTOCOL, NDA_FLAGS_EXT
 _MULTICAST = 5  # rtm_type: Linux makes these for groups
 
 
@@ -37,6 +39,10 @@ class Neighbor(msgspec.Struct, frozen=True):
     def learned(self) -> bool:
         """Whether Linux asked for it, and nobody set it."""
         return bool(self.state & _NUD_LEARNED)
+
+    def __str__(self) -> str:
+        address = ipaddress.ip_address(rtnetlink.value_of(self.attributes, _NDA_DST) or bytes(4))
+        return f"proxy {address}" if self.flags & _NTF_PROXY else str(address)
 
 
 def read_neighbors(ifindex: int) -> tuple[Neighbor, ...]:

@@ -26,6 +26,7 @@ from pyvpp.linux.ethtool import Offload
 from pyvpp.linux.exchange import Exchange
 from pyvpp.linux.journal import Entry, Journal, holds_lock, lock_runtime_dir
 from pyvpp.linux.neighbors import read_neighbors
+from pyvpp.linux.plan import Step, run, told
 from pyvpp.linux.routes import read_nexthops, read_routes
 
 
@@ -60,7 +61,7 @@ def restore(
         incomplete: list[UplinkState] = []
         for entry in [entry for entry in reversed(record.entries) if name in (None, entry.uplink.name)]:
             try:
-                state, found = netns.run_in(home, partial(_restore_entry, entry, {} if gaps is None else gaps))
+                state, found = netns.run_in(home, GiveBack(entry, gaps).run)
             except (OSError, NetlinkError) as error:  # it stays in the journal, and the others have their turn
                 problems.append(f"{entry.uplink.name}: cannot be restored yet: {error}; run `pyvpp restore` again")
                 continue
@@ -97,31 +98,84 @@ def _add_routes(state: UplinkState) -> list[str]:
         return [f"{state.name}: {failure}" for failure in apply.apply_routes(ip, state)]
 
 
-def _restore_entry(entry: Entry, gaps: dict[str, float]) -> tuple[UplinkState | None, str]:
-    """Restore one uplink: its state if something is missing yet, and what went wrong."""
-    with IPRoute() as ip, contextlib.ExitStack() as stack:
-        tap = _find_tap(ip, entry)
-        state = _as_changed_on_the_tap(ip, entry, tap)
-        members = multicast.find_members(entry.tap_ifindex, state.groups)
-        stack.callback(multicast.close, members)
-        exchange = Exchange(Path(entry.netns_path), state.name, int(tap["index"]) if tap is not None else None)
-        stack.callback(exchange.close)
-        sysctls = apply.unlike_default(state) if exchange.nic_comes else None
-        began = time.monotonic()
-        exchange.run()
-        ifindex = _find_nic(ip, state)
+class GiveBack:
+    """Giving one uplink back, step by step; the same for a plan, which only tells them, and for `restore`."""
+
+    def __init__(self, entry: Entry, gaps: dict[str, float] | None = None) -> None:
+        self._entry, self._gaps = entry, {} if gaps is None else gaps
+        self.state = entry.uplink  # `look` adds what the host changed on the TAP
+        self._ip: Any
+        self._exchange: Exchange
+        self._members: list[multicast.Member] = []
+        self._sysctls: dict[str, str] | None = None
+        self._ifindex = -1
+        self._began = 0.0
+        self._wait = 1.0 if self.state.kind else 3.0
+
+    def steps(self) -> tuple[Step, ...]:
+        """What is done, after `look`."""
+        state, name = self.state, self.state.name
+        gro = () if state.gro is None else (f"GRO: {'on' if state.gro else 'off'}",)
+        return (
+            Step("move", f"{name} from {self._entry.netns_path} to the place of its TAP, which is removed", self._swap),
+            Step("set", f"on {name}, while it is down", self._prepare, apply.link_parts(state, with_mac=False)),
+            Step("set", f"on {name}", self._apply, told(apply.flow_parts(None, 0, state))),
+            Step("set", f"on {name}, when packets flow", self._settle, (*gro, *told(apply.late_parts(None, 0, state)))),
+            Step("join", "groups again by the sockets that have joined them", self._join_again, state.groups, True),
+        )
+
+    def run(self) -> tuple[UplinkState | None, str]:
+        """Its state if something is missing yet, and what went wrong. Raises OSError, NetlinkError: run it again."""
+        with IPRoute() as self._ip, contextlib.ExitStack() as stack:
+            self._look(stack)
+            try:
+                failures = run(self.steps())
+            except _GoneError:
+                return None, f"{self.state.name}: the interface is gone, it cannot be restored"
+        return (self.state if failures else None), ""
+
+    def _look(self, stack: contextlib.ExitStack) -> None:
+        """All that can be known beforehand."""
+        entry = self._entry
+        tap = _find_tap(self._ip, entry)
+        self.state = _as_changed_on_the_tap(self._ip, entry, tap)
+        self._members = multicast.find_members(entry.tap_ifindex, self.state.groups)
+        stack.callback(multicast.close, self._members)
+        index = int(tap["index"]) if tap is not None else None
+        self._exchange = Exchange(Path(entry.netns_path), self.state.name, index)
+        stack.callback(self._exchange.close)
+        self._sysctls = apply.unlike_default(self.state) if self._exchange.nic_comes else None
+
+    def _swap(self) -> None:
+        self._began = time.monotonic()
+        self._exchange.run()
+        ifindex = _find_nic(self._ip, self.state)
         if ifindex is None:
-            return None, f"{state.name}: the interface is gone, it cannot be restored"
-        apply.prepare_link(ip, ifindex, state.name, state, with_mac=False, sysctls=sysctls)
-        wait = 3.0 if not state.kind else 1.0
-        failures = apply.apply_state(ip, ifindex, state, wait=wait, best_effort=True)
-        gaps[state.name] = 1000 * (time.monotonic() - began)
-        if state.gro is not None:
+            raise _GoneError
+        self._ifindex = ifindex
+
+    def _prepare(self) -> None:
+        apply.prepare_link(
+            self._ip, self._ifindex, self.state.name, self.state, with_mac=False, sysctls=self._sysctls
+        )  # fmt: skip
+
+    def _apply(self) -> list[str]:
+        failures = apply.apply_state(self._ip, self._ifindex, self.state, wait=self._wait, best_effort=True)
+        self._gaps[self.state.name] = 1000 * (time.monotonic() - self._began)
+        return failures
+
+    def _settle(self) -> list[str]:
+        if self.state.gro is not None:
             with contextlib.suppress(OSError):
-                ethtool.switch(state.name, Offload.GRO, state.gro)
-        failures += apply.settle_state(ip, ifindex, state, wait=wait, best_effort=True)
-        failures += multicast.join_again(members, entry.tap_ifindex, ifindex)
-    return (state if failures else None), ""
+                ethtool.switch(self.state.name, Offload.GRO, self.state.gro)
+        return apply.settle_state(self._ip, self._ifindex, self.state, wait=self._wait, best_effort=True)
+
+    def _join_again(self) -> list[str]:
+        return multicast.join_again(self._members, self._entry.tap_ifindex, self._ifindex)
+
+
+class _GoneError(Exception):
+    """The NIC is nowhere."""
 
 
 def _find_tap(ip: Any, entry: Entry) -> Any | None:

@@ -21,7 +21,7 @@ from pyvpp.linux.rtnetlink import Attributes, Netlink, Request
 
 AF_INET, AF_INET6 = int(socket.AF_INET), int(socket.AF_INET6)
 RTPROT_KERNEL = 2
-RT_TABLE_LOCAL, _RT_TABLE_COMPAT = 255, 252
+RT_TABLE_MAIN, RT_TABLE_LOCAL, _RT_TABLE_COMPAT = 254, 255, 252
 _RTM_F_CLONED = 0x200
 _NEWROUTE, _DELROUTE, _GETROUTE, _NEWNEXTHOP, _GETNEXTHOP = 24, 25, 26, 104, 106
 _KEPT_FLAGS = 0x6  # pervasive, onlink; dead and linkdown are the moment's
@@ -65,6 +65,14 @@ class Route(msgspec.Struct, frozen=True):
     interface: str
     attributes: Attributes
     multipath: tuple[Hop, ...] = ()
+
+    def __str__(self) -> str:
+        words = [self.destination]
+        words += [f"via {self.gateway}"] if self.gateway else []
+        words += [f"nexthop {self.nexthop_id}"] if self.nexthop_id else []
+        words += [f"over {len(self.multipath)} ways"] if self.multipath else []
+        words += [f"table {self.table}"] if self.table != RT_TABLE_MAIN else []
+        return " ".join(words)
 
     @property
     def destination(self) -> str:
@@ -132,6 +140,9 @@ class Nexthop(msgspec.Struct, frozen=True):
     interface: str
     attributes: Attributes
     members: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return f"nexthop {self.id}"
 
     def key(self) -> bytes:
         """Equal for nexthops that are the same."""
@@ -269,7 +280,7 @@ def apply_nexthops(names: Mapping[int, str], name: str, nexthops: tuple[Nexthop,
     missing = [nexthop for nexthop in nexthops if nexthop.key() not in present]
     with Netlink() as netlink:
         failed = _attempt(netlink, missing, {name: index for index, name in names.items()}, _NEWNEXTHOP)
-    return [f"nexthop {nexthop.id}: {reason}" for nexthop, reason in failed if isinstance(nexthop, Nexthop)]
+    return [f"{nexthop}: {reason}" for nexthop, reason in failed if isinstance(nexthop, Nexthop)]
 
 
 def apply_routes(names: Mapping[int, str], name: str, routes: tuple[Route, ...], sources: frozenset[str]) -> list[str]:

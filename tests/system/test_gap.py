@@ -36,7 +36,7 @@ from pyvpp.engine import Engine
 from pyvpp.linux.capture import inspect_uplink
 from pyvpp.linux.journal import lock_runtime_dir
 from pyvpp.linux.restore import restore
-from pyvpp.linux.takeover import take_over
+from pyvpp.linux.takeover import TakeOver
 from pyvpp.loader import load
 engine = Engine(load(), workers=1, hugepages="off")
 engine.start()
@@ -44,7 +44,7 @@ choice = Choice(AF_PACKET_DRIVER)
 state = inspect_uplink("eth0")
 with lock_runtime_dir(sys.argv[1]):
     prepare = partial(prepare_uplink, engine, state, choice)
-    taken = take_over(state, sys.argv[1], prepare=prepare, settled=False)
+    taken = TakeOver(state, sys.argv[1], prepare=prepare).run(settled=False)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as host:
         host.bind(("eth0", 0))
         for number in range({WAITING}):

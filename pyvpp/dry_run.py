@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`pyvpp --dry-run`: what would be read, created, moved, set and restored. Nothing is changed.
+
+The steps are those that a take-over and a restore run (`TakeOver.steps`, `GiveBack.steps`); here they are only told.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pyvpp.buffers import Heap
+from pyvpp.cli.server import SOCKET_NAME, check_room
+from pyvpp.device.uplink import choose_driver, take_over_by
+from pyvpp.linux import plan
+from pyvpp.linux.capture import UplinkState, inspect_uplink
+from pyvpp.linux.journal import Journal, Record, check_unused
+from pyvpp.linux.restore import GiveBack
+
+
+def told(options: argparse.Namespace) -> str:
+    """The plan for the options of the command line, as text. Raises OperatorError where `pyvpp` itself would."""
+    directory = Path(options.runtime_dir).absolute()
+    check_unused(directory)
+    check_room(directory / SOCKET_NAME)
+    record = Journal(directory).look()
+    lines = ["Nothing is changed now. pyvpp would do this, in this order:", ""]
+    lines += _indented(_beginning(options, directory, record))
+    pages = _pages(options)
+    for name in options.uplink:
+        lines += ["", f"uplink {name}", *_indented(_uplink(options, name, pages, record))]
+    return "\n".join(lines) + "\n"
+
+
+def _beginning(options: argparse.Namespace, directory: Path, record: Record | None) -> list[str]:
+    found = [] if directory.exists() else [f"{'create':<8}directory {directory}"]
+    found.append(f"{'create':<8}{directory}/pyvpp.lock and {SOCKET_NAME}")
+    for entry in record.entries if record is not None else ():
+        found.append(f"{'restore':<8}{entry.uplink.name}, which an earlier pyvpp left taken over")
+    if options.uplink:
+        found.append(f"{'start':<8}a guardian process, which restores if pyvpp dies")
+    return found
+
+
+def _uplink(options: argparse.Namespace, name: str, pages: str, record: Record | None) -> list[str]:
+    entries = record.entries if record is not None else []
+    left = next((entry.uplink for entry in entries if entry.uplink.name == name), None)
+    state = left or inspect_uplink(name)
+    choice = choose_driver(name, options.driver, pages) if left is None else None
+    found = [f"{'read':<8}{_summary(state)}"]
+    if choice is None:
+        return [*found, "the rest can be told when it is restored"]
+    taking = take_over_by(choice, state, options.runtime_dir, options.workers, options.gro, None)
+    found.append(f"{'use':<8}{choice.driver}" + (f": {choice.reason}" if choice.reason else ""))
+    found += plan.lines(taking.steps())
+    found += ["when packets flow:", *plan.lines(taking.late_steps())]
+    found += ["at the end, or when pyvpp dies:", *plan.lines(GiveBack(taking.entry).steps())]
+    return found
+
+
+def _summary(state: UplinkState) -> str:
+    counted = {
+        "addresses": len(state.addresses),
+        "routes": len(state.routes),
+        "nexthop objects": len(state.nexthops),
+        "neighbors": len(state.neighbors),
+        "queueing disciplines, classes and filters": len(state.disciplines),
+        "sysctls": len(state.sysctls),
+    }
+    numbers = ", ".join(f"{number} {what}" for what, number in counted.items() if number)
+    return f"{state.name} ({state.kind or 'physical'}), index {state.ifindex}, {state.mac}: {numbers}"
+
+
+def _pages(options: argparse.Namespace) -> str:
+    """What pages the packets would lie in: the memory is asked for and given back."""
+    heap = Heap(options.buffers, options.hugepages)
+    try:
+        return heap.pages
+    finally:
+        heap.close()
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
