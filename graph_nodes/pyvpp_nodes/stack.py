@@ -38,17 +38,17 @@ def start_stack(engine: Any) -> None:
     engine.events.on("pod-added", lambda interface, address: add_pod(engine, interface, address))
 
 
-def send_arp_request(engine: Any, sw_if_index: int, address: int) -> None:
-    """Asks for a neighbor's MAC address from control code: a probe."""
+def send_arp_request(engine: Any, sw_if_index: int, address: int) -> bool:
+    """Asks for a neighbor's MAC address from control code: a probe. False: it could not be asked now."""
     interface = engine.interfaces.get(sw_if_index)
     source = int(engine.tables["ip4_interface_address"].array[sw_if_index])
     if interface is None or not source:
-        return
+        return False
     frame = ARP_REQUEST.pack(
         b"\xff" * 6, interface.mac, 0x0806, 1, 0x0800, 6, 4, 1, interface.mac, IPv4Address(source).packed, bytes(6),
         IPv4Address(address).packed,
     )  # fmt: skip
-    engine.inject(frame, f"{interface.name}-output", tx=sw_if_index)
+    return bool(engine.inject(frame, f"{interface.name}-output", tx=sw_if_index))
 
 
 def add_uplink(engine: Any, uplink: Interface, host: Interface, state: Any) -> None:

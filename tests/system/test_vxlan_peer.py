@@ -67,6 +67,19 @@ def test_packets_of_every_size(sandbox: Pair, tunnel: Pyvpp) -> None:
     transfer(sandbox.peer, pod, POD)
 
 
+def test_a_peer_that_comes_back_with_another_mac_is_found(sandbox: Pair, tunnel: Pyvpp) -> None:
+    """It knows us and asks for nobody, and no link goes down: only a probe of ours can find it."""
+    pod, peer = add_pod(sandbox, tunnel), sandbox.peer
+    assert ping(pod, FAR, 84, df=True)
+    (ours,) = [line.split() for line in peer.ip("neigh", "show", NEAR, "dev", "vx0").splitlines()]
+    peer.ip("link", "del", "vx0")
+    add_vxlan_device(peer, "vx0", 42, f"{FAR}/24")
+    peer.ip("neigh", "replace", NEAR, "lladdr", ours[ours.index("lladdr") + 1], "dev", "vx0")
+    peer.ip("route", "add", "10.80.0.0/16", "via", NEAR)
+    tunnel.ctl("set ip neighbor-config ip4 age 1")
+    assert ping(pod, FAR, 84, df=True)
+
+
 def test_a_pod_is_told_the_mtu_of_the_tunnel(sandbox: Pair, tunnel: Pyvpp) -> None:
     pod = add_pod(sandbox, tunnel)
     assert ping(pod, FAR, VXLAN_MTU, df=True)

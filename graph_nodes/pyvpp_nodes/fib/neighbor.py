@@ -10,8 +10,12 @@ from pyvpp_nodes.fib.entry import Source, attached_nexthop
 from pyvpp_nodes.fib.fib import Fib
 
 LIMIT = 50000
+AGE = 60
+"""Seconds after which one is asked whether it is still there. VPP believes for ever unless told otherwise; but who
+comes back with another MAC address, behind a tunnel say, where no link goes down, is lost then until it asks for us."""
 PROBE_SECONDS = 1.0
 PROBES = 3
+PROBES_AT_ONCE = 32  # in one tick: the buffers of control code are few, and everybody's
 
 
 @dataclass(slots=True, eq=False)
@@ -31,21 +35,23 @@ class NeighborTable:
     """Static and dynamic neighbors. Each completes an adjacency; an on-link one gets a /32 (/128) of source ADJ.
 
     With `age` seconds set, a dynamic neighbor not heard of for so long is probed once a second, and after three
-    unanswered probes forgotten. Call `tick()` every second or so. `probe(sw_if_index, address)` sends the question.
+    unanswered probes forgotten; until then packets go on to where it was. Call `tick()` every second or so.
+    `probe(sw_if_index, address)` sends the question, to everybody, since it may have another MAC address now; where it
+    answers False nothing was sent, and nobody is forgotten for not having been asked.
     """
 
     def __init__(
         self,
         fib: Fib,
         clock: Callable[[], float],
-        probe: Callable[[int, int], None] | None = None,
+        probe: Callable[[int, int], bool] | None = None,
         limit: int = LIMIT,
         age: float = 0,
         recycle: bool = False,
     ) -> None:
         self.fib = fib
         self.limit, self.age, self.recycle = limit, age, recycle
-        self.probe: Callable[[int, int], None] = probe or (lambda sw_if_index, address: None)
+        self.probe: Callable[[int, int], bool] = probe or (lambda sw_if_index, address: False)
         self._clock = clock
         self._all: dict[tuple[int, int], Neighbor] = {}
         self._by_link: dict[int, dict[int, Neighbor]] = {}
@@ -122,15 +128,20 @@ class NeighborTable:
                 del self._dynamic[key]
                 neighbor.probes, neighbor.next_probe = 0, now
                 self._probing[key] = neighbor
+        asked = 0
         for neighbor in list(self._probing.values()):
             if now < neighbor.next_probe:
                 continue
             if neighbor.probes >= PROBES:
                 self.remove(neighbor.sw_if_index, neighbor.address)
                 continue
-            neighbor.probes += 1
+            if asked == PROBES_AT_ONCE:
+                continue
+            asked += 1
+            neighbor.probes += 1  # before the answer, which may come at once
             neighbor.next_probe = now + PROBE_SECONDS
-            self.probe(neighbor.sw_if_index, neighbor.address)
+            if not self.probe(neighbor.sw_if_index, neighbor.address):
+                neighbor.probes -= 1
 
     def _tell(self, sw_if_index: int, address: int, mac: bytes | None) -> None:
         self.fib.adjacencies.set_neighbor(sw_if_index, address, mac, self.fib.family)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pyvpp_nodes.fib.adjacency import Adjacencies, Link
 from pyvpp_nodes.fib.fib import Fib4, Fib6
-from pyvpp_nodes.fib.neighbor import NeighborTable
+from pyvpp_nodes.fib.neighbor import AGE, NeighborTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def create(
     find = node_index or engine.graph.index_of
     fib = Fib4(engine.tables, find, clock, barrier=engine.barrier, synchronize=engine.synchronize)
     fib6 = Fib6(fib)
-    stack = FibStack(fib, fib6, NeighborTable(fib, clock), NeighborTable(fib6, clock), fib.adjacencies)
+    stack = FibStack(fib, fib6, NeighborTable(fib, clock, age=AGE), NeighborTable(fib6, clock), fib.adjacencies)
     follower = _Interfaces(engine, stack)
     for event, handler in follower.handlers().items():
         engine.events.on(event, handler)

@@ -9,6 +9,7 @@ import pytest
 from pyvpp.errors import OperatorError
 from pyvpp_nodes.fib.adjacency import ADMIN_UP, LINK_UP
 from pyvpp_nodes.fib.entry import Source, attached_nexthop
+from pyvpp_nodes.fib.neighbor import AGE, PROBES, PROBES_AT_ONCE
 
 MAC, OTHER = bytes.fromhex("0200000000aa"), bytes.fromhex("0200000000bb")
 
@@ -69,7 +70,12 @@ def test_a_learned_mac_completes_what_waits_and_its_loss_undoes_it(bench: Any) -
 
 def test_ageing_probes_three_times_then_forgets(connected: Any) -> None:
     table, probes = connected.neighbors, []
-    table.age, table.probe = 60, lambda sw_if_index, address: probes.append(connected.now)
+
+    def probe(sw_if_index: int, address: int) -> bool:
+        probes.append(connected.now)
+        return True
+
+    table.age, table.probe = 60, probe
     table.learn(connected.ETH0, HOST, MAC)
     table.add(connected.ETH0, HOST + 1, MAC, static=True)
     for second in range(1, 70):
@@ -89,6 +95,55 @@ def test_an_answered_probe_keeps_the_neighbor(connected: Any) -> None:
         connected.now = float(second)
         table.tick()
     assert table.get(connected.ETH0, HOST).updated >= 340
+
+
+def test_a_neighbor_that_came_back_with_another_mac_is_found_when_its_age_is_reached(connected: Any) -> None:
+    """It says nothing of its own accord, but it answers. Packets leave for where it was until then."""
+    table, asked = connected.neighbors, []
+
+    def answered(sw_if_index: int, address: int) -> bool:
+        asked.append(connected.now)
+        return table.learn(sw_if_index, address, OTHER)
+
+    table.age, table.probe = AGE, answered
+    table.learn(connected.ETH0, HOST, MAC)
+    for second in range(1, AGE + 1):
+        assert (table.get(connected.ETH0, HOST).mac, connected.buckets("10.0.0.2")[0][0]) == (MAC, "ip4-rewrite")
+        connected.now = float(second)
+        table.tick()
+    assert (table.get(connected.ETH0, HOST).mac, asked) == (OTHER, [float(AGE)])
+    adjacency = int(connected.tables["load_balances"].array[connected.lb("10.0.0.2")]["adj"])
+    assert OTHER in connected.tables["adjacencies"].array[adjacency].tobytes()
+
+
+def test_nobody_is_forgotten_who_could_not_be_asked(connected: Any) -> None:
+    table = connected.neighbors
+    table.age = 60
+    table.learn(connected.ETH0, HOST, MAC)
+    for second in range(1, 200):
+        connected.now = float(second)
+        table.tick()
+    assert table.get(connected.ETH0, HOST) is not None
+
+
+def test_a_crowd_is_asked_a_few_at_a_time(bench: Any) -> None:
+    bench.fib.add_address(bench.ETH0, ip("10.1.0.1"), 16)
+    table, asked = bench.neighbors, []
+
+    def probe(sw_if_index: int, address: int) -> bool:
+        asked.append((bench.now, address))
+        return True
+
+    table.age, table.probe = 60, probe
+    crowd = 5 * PROBES_AT_ONCE
+    for i in range(crowd):
+        table.learn(bench.ETH0, ip("10.1.1.0") + i, MAC)
+    for second in range(1, 60 + 5 * PROBES + 5):
+        bench.now = float(second)
+        table.tick()
+    at = [when for when, _ in asked]
+    assert max(at.count(when) for when in at) == PROBES_AT_ONCE
+    assert len(asked) == crowd * PROBES and len(table) == 0
 
 
 def test_the_limit_holds_or_the_oldest_makes_room(connected: Any) -> None:
