@@ -4,36 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.system.conftest import Namespace, Sandbox
+from tests.system.ledger import held, not_more
 from tests.system.process import Pyvpp, eventually, ping, running
 
 pytestmark = pytest.mark.slow
 
 CYCLES = 30
-
-
-def held(pyvpp: Pyvpp, *namespaces: Namespace) -> dict[str, Any]:
-    """What the process holds of Linux, and what Linux shows of it."""
-    process = Path("/proc", str(pyvpp.process.pid))
-    return {
-        "descriptors": len(list((process / "fd").iterdir())),
-        "threads": len(list((process / "task").iterdir())),
-        "rings": (process / "maps").read_text().count("socket:"),
-        "links": [namespace.ip("-br", "link").count("\n") for namespace in namespaces],
-        "interfaces": len(pyvpp.data("show interface")),
-        "nodes": len(pyvpp.data("show runtime verbose")[0]["nodes"]),
-        "buffers": [pool["used"] for pool in pyvpp.data("show buffers")],
-    }
-
-
-def not_more(now: dict[str, Any], before: dict[str, Any]) -> bool:
-    """As before; a connection of `pyvppctl` that was being closed then may have had one descriptor more."""
-    return {**now, "descriptors": 0} == {**before, "descriptors": 0} and now["descriptors"] <= before["descriptors"]
 
 
 def come_and_go(pyvpp: Pyvpp, node: Namespace, pod: Namespace, number: int) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.graph_nodes.lab import EMITTED, HEARD, NEIGHBOR_MAC, POD_IP, REPLACED, UPLINK_IP, UPLINK_MAC, VNIS
+from tests.graph_nodes.lab import NEIGHBOR_MAC, POD_IP, UPLINK_IP, UPLINK_MAC, VNIS
 from tests.graph_nodes.noise import Feeder, offloads
 from tests.system.conftest import Pair
-from tests.system.process import Pyvpp, eventually, ping, running
+from tests.system.ledger import balance
+from tests.system.process import eventually, ping, running
 
 pytestmark = pytest.mark.slow
 
@@ -53,25 +53,6 @@ def raw_socket(name: str) -> socket.socket:
     opened.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
     opened.bind((name, 0x0800))
     return opened
-
-
-def balance(pyvpp: Pyvpp) -> tuple[int, int, int]:
-    """Packets that came in or were made, packets that left, were dropped or taken, and buffers in use."""
-    nodes = {node["name"]: node for node in pyvpp.data("show runtime verbose")[0]["nodes"]}
-    errors: Counter[tuple[str, str]] = Counter()
-    for each in pyvpp.data("show errors"):
-        errors[each["node"], each["reason"]] += each["count"]
-    of_kind: Counter[str] = Counter()
-    for node in nodes.values():
-        of_kind[node["kind"]] += node["vectors"]
-    made = sum(errors[node, text] for node, texts in EMITTED.items() for text in texts)
-    heard = sum(errors["arp-reply", text] for text in HEARD)
-    made += nodes["arp-learn"]["vectors"] - heard
-    replaced = sum(errors[node, text] for node, texts in REPLACED.items() for text in texts)
-    left = sum(node["vectors"] for name, node in nodes.items() if name.endswith("-tx") and not name.startswith("loop"))
-    ended = left + nodes["error-drop"]["vectors"] + nodes["error-punt"]["vectors"] + of_kind["python"] + replaced
-    used = sum(pool["used"] for pool in pyvpp.data("show buffers"))
-    return of_kind["input"] + made, ended, used
 
 
 def test_noise_from_the_wire_and_from_a_pod(sandbox: Pair, tmp_path: Path) -> None:
