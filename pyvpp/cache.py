@@ -14,6 +14,7 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from types import ModuleType
+from weakref import WeakKeyDictionary
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +65,27 @@ def covers(module: ModuleType) -> bool:
 _roots = functools.cache(source_roots)
 
 
+_fingerprints: "WeakKeyDictionary[ModuleType, str]" = WeakKeyDictionary()
+"""of modules at the top as they were first asked for: later their files may be other than what was imported"""
+
+
 def fingerprint(module: ModuleType) -> str:
     """Sixteen hex digits that change with the sources of the package that a module is in, or with its one file."""
     top = sys.modules.get(module.__name__.partition(".")[0])
-    file = Path((top and top.__file__) or module.__file__ or "")
-    paths = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()[:16]
+    if top is None or top.__file__ is None:
+        top = module
+    if top not in _fingerprints:
+        file = Path(top.__file__ or "")
+        _fingerprints[top] = digest(file.parent if file.name == "__init__.py" else file)
+    return _fingerprints[top]
+
+
+def digest(path: Path) -> str:
+    """Sixteen hex digits of a file, or of the Python files of a folder."""
+    found = hashlib.sha256()
+    for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        found.update(f"{file.relative_to(path)}\0".encode() + file.read_bytes() + b"\0")
+    return found.hexdigest()[:16]
 
 
 def _writable(directory: Path) -> bool:

@@ -63,8 +63,6 @@ def entry_source(node: Node) -> str:
     attribute = next(name for name, value in vars(sys.modules[module]).items() if value is node)
     tables = table_parameters(node)
     lines = [_HEADER.format(module=module, attribute=attribute)]
-    if not cache.covers(sys.modules[module]):  # numba sees that the entry changed, and compiles it anew
-        lines.insert(0, f"# of the sources {cache.fingerprint(sys.modules[module])}")
     lines += [f'T{k} = declared_dtype("{name}")' for k, name in enumerate(tables)]
     given = {
         name: f"array_at(r[{RUNTIME_TABLES + 2 * k}], r[{RUNTIME_TABLES + 2 * k + 1}], T{k})"
@@ -89,16 +87,22 @@ class KernelError(ValueError):
 
 def entry_path(node: Node) -> Path:
     """Where the generated module of a node lies."""
-    return cache.directory() / "entries" / f"{_entry_name(node)}.py"
+    return cache.directory() / "entries" / f"{entry_name(node)}.py"
 
 
-def _entry_name(node: Node) -> str:
-    return "pyvpp_entry_" + node.name.replace("-", "_").replace(".", "_")
+def entry_name(node: Node) -> str:
+    """The generated module's name. That of a plugin from elsewhere, which can be reloaded, names its sources as well:
+
+    each version has its code on disk, and in a process that has loaded several the names of none meet another's.
+    """
+    module = sys.modules[plain(node.kernel).__module__]
+    name = "pyvpp_entry_" + node.name.replace("-", "_").replace(".", "_")
+    return name if cache.covers(module) else f"{name}_{cache.fingerprint(module)}"
 
 
 def load_entry(node: Node) -> Any:
     """The node's cfunc, from the cache or compiled now. A damaged cache is thrown away."""
-    name, path = _entry_name(node), entry_path(node)
+    name, path = entry_name(node), entry_path(node)
     path.parent.mkdir(parents=True, exist_ok=True)
     source = entry_source(node)
     if not path.exists() or path.read_text() != source:
@@ -174,7 +178,7 @@ def uncompiled(nodes: Iterable[Node], native: Iterable[str] = ()) -> list[str]:
 def _is_current(node: Node) -> bool:
     """Whether a node has been compiled from the sources as they are."""
     path = entry_path(node)
-    return _done(node.name).exists() and path.exists() and path.read_text() == entry_source(node)
+    return _done(entry_name(node)).exists() and path.exists() and path.read_text() == entry_source(node)
 
 
 def compile_in_parallel(
@@ -221,6 +225,17 @@ def compile_in_parallel(
     return len(todo)
 
 
+def _note(name: str) -> None:
+    _done(name).parent.mkdir(parents=True, exist_ok=True)
+    _done(name).touch()
+
+
+def compile_node(node: Node) -> None:
+    """Compiles a node into the cache and notes that it is there. Raises KernelError."""
+    load_entry(node)
+    _note(entry_name(node))
+
+
 def main(names: list[str]) -> None:
     """A compiler process: compiles the named nodes, one line of output for each that is done."""
     from pyvpp.loader import load
@@ -231,15 +246,15 @@ def main(names: list[str]) -> None:
         try:
             if name == "<loop>":
                 warm_loop()
+                _note(name)
             elif name.startswith("<"):
                 declared.native[name[1:-1]].use()
+                _note(name)
             else:
-                load_entry(declared.nodes[name])
+                compile_node(declared.nodes[name])
         except KernelError as error:  # whoever builds the graph meets it again, and knows whose node it is
             failed.append(str(error))
             continue
-        _done(name).parent.mkdir(parents=True, exist_ok=True)
-        _done(name).touch()
         print(name, flush=True)
     if failed:
         sys.exit("; ".join(failed))

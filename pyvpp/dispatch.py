@@ -24,7 +24,7 @@ from pyvpp.buffers import (
 )
 from pyvpp.device.syscalls import epoll_wait, nanosleep, write
 from pyvpp.handoff_ring import awake, lay_down, publish_staged
-from pyvpp.jit import inline, jit
+from pyvpp.jit import inline, jit, outline, rare_case
 from pyvpp.node import FRAME_SIZE, FREE, HELD, TO_NODE
 from pyvpp.tables import record_dtype
 from pyvpp.trace import TRACE_BYTES
@@ -61,6 +61,15 @@ NODE_ROW = record_dtype(
         ("pad", np.uint8, (1,)),  # to 128 bytes
     ]
 )
+EXCHANGE = record_dtype(
+    [
+        ("node", np.int64),  # whose row is given, as one, what follows
+        ("entry", np.int64),
+        ("runtime", np.int64),
+        ("n_next", np.int64),
+        ("next", np.uint16, (MAX_SLOTS,)),
+    ]
+)
 CAPTURE_RX, CAPTURE_TX, CAPTURE_DROP = 1, 2, 4
 CAPTURE_DATA = 2048
 CAPTURE = record_dtype(
@@ -81,7 +90,7 @@ STOP, PARK, PARKED, LOOPS, TRACE_ON, TRACE_USED, TRACE_PACKETS, EPOLL_FD, CLOCK_
     PUNT_HEAD, PUNT_TAIL, INJECT_HEAD, INJECT_TAIL, MAIN_EVENT_FD, BAD_NEXT, PUNT_LOST, MAX_LOOPS, SLEEPS, \
     DROP_NODE, N_NODES, CAPTURE_KINDS, CAPTURE_ADDRESS, CAPTURE_CAPACITY, CAPTURE_USED, CAPTURE_BYTES, \
     CAPTURE_INTERFACE, SYNC_ASKED, SYNC_SEEN, START_AT, ENDED_AT, EPOLLS, FD_WAKEUPS, WAKEUPS, \
-    SPUN, AT_NODE, TRACE_BASE, HANDOFF_ADDRESS, HANDOFF_WORDS = range(40)  # fmt: skip
+    SPUN, AT_NODE, TRACE_BASE, HANDOFF_ADDRESS, HANDOFF_WORDS, EXCHANGE_ADDRESS, EXCHANGES = range(42)  # fmt: skip
 CONTROL_WORDS = 64
 NS_SHIFT = 24
 RING = 4096
@@ -172,6 +181,28 @@ def nanoseconds(clocks: int, ns_num: int) -> int:
 def announce(control: I64, at: int, value: int) -> None:
     """`publish` for control code."""
     publish(control, at, value)
+
+
+@outline
+def exchange(rows: Records, control: I64) -> None:
+    """Puts other versions of nodes into place, between two rounds: no packet is in any queue then."""
+    rare_case()
+    changes: Records = array_at(control[EXCHANGE_ADDRESS], control[EXCHANGES], EXCHANGE)
+    for k in range(len(changes)):
+        change = changes[k]
+        row = rows[change.node]
+        row.entry = change.entry
+        row.runtime = change.runtime
+        row.n_next = uint16(change.n_next)
+        for slot in range(MAX_SLOTS):
+            row.next[slot] = change.next[slot]
+    control[EXCHANGES] = 0
+
+
+@jit
+def adopt(rows: Records, control: I64) -> None:
+    """`exchange` for control code."""
+    exchange(rows, control)
 
 
 @inline
@@ -424,7 +455,10 @@ def run_worker(
                 nanosleep(2000)
             publish(control, PARKED, 0)
             continue
-        publish(control, SYNC_SEEN, fetch(control, SYNC_ASKED))
+        asked = fetch(control, SYNC_ASKED)
+        if asked != control[SYNC_SEEN] and control[EXCHANGES]:
+            exchange(rows, control)
+        publish(control, SYNC_SEEN, asked)
         stamp = cycles()
         now = nanoseconds(stamp - control[CLOCK_START], control[NS_NUM])
         context[CONTEXT_NOW] = now

@@ -201,6 +201,20 @@ class Engine:
             if time.monotonic() > deadline:
                 raise RuntimeError("a worker did not begin a new round within 5 s")
 
+    def exchange(self, changes: Sequence[Any]) -> None:
+        """Gives nodes other code, arrays and nexts: one array of EXCHANGE records for each worker.
+
+        A worker takes all of its changes between two rounds, when it sees one number stored: each packet of a round
+        meets the nodes as they were or as they are now, and none waits. What was there before is no longer in use when
+        this returns.
+        """
+        for worker, theirs in zip(self.workers, changes, strict=True):
+            worker.prepare(theirs)
+        if not self._barrier_depth and self._running:
+            self.synchronize()
+        for worker in self.workers:
+            worker.adopt()
+
     def set_inputs(self) -> None:
         """Tells workers which input nodes there are."""
         self.rx_queues.set_inputs()

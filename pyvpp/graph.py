@@ -28,7 +28,10 @@ class GraphError(ValueError):
 
 @dataclass(eq=False)
 class GraphNode:
-    """A node in the graph: its declaration, its index, and what its workers have counted."""
+    """A node in the graph: its declaration, its index, and what its workers have counted.
+
+    A reloaded plugin's is another GraphNode of the same name and index, see `Graph.exchange`.
+    """
 
     name: str
     index: int
@@ -38,6 +41,12 @@ class GraphNode:
     error_base: int
     counters: list[Any]
     entry: Any
+    runtime: list[Any]
+    """each worker's record from which `entry` rebuilds its arrays, see `compile`"""
+    given: Mapping[str, str]
+    """what stands for the placeholders in a template's nexts"""
+    earlier: list[Any]
+    """what each worker has counted in earlier versions, in the order of `counters`"""
 
     @property
     def counter_names(self) -> tuple[NodeCounter, ...]:
@@ -45,7 +54,16 @@ class GraphNode:
 
     def counts(self) -> Any:
         """The node's counters, all workers together."""
-        return sum(self.counters)
+        return sum(map(self.counts_of, range(len(self.counters))))
+
+    def counts_of(self, worker: int) -> Any:
+        """The node's counters of one worker."""
+        return self.counters[worker] + self.earlier[worker]
+
+    def clear(self) -> None:
+        """Sets the counters to zero. Called inside the barrier."""
+        for counters in (*self.counters, *self.earlier):
+            counters[:] = 0
 
 
 class Graph:
@@ -58,18 +76,13 @@ class Graph:
         self._by_name: dict[str, GraphNode] = {}
         self._free: list[int] = []
         self._entries: dict[str, Any] = {}
-        self._runtime: list[Any] = []
         self._errors: list[tuple[str, NodeCounter]] = []
-        self._error_bases: dict[str, int] = {}
+        self._error_bases: dict[tuple[Any, ...], int] = {}
         tables = {name: instance.table for name, instance in engine.tables.items()}
         faults = faults_of(nodes, tables, arcs, nodes.values()) + circles(arcs.values(), nodes.values())
         if faults:
             raise GraphError("\n".join(map(str, faults)))
         permanent = [node for node in nodes.values() if not node.template]
-        self._runtime = [
-            own_lines(len(worker.rows) * compiling.RUNTIME_WORDS, np.int64).reshape(-1, compiling.RUNTIME_WORDS)
-            for worker in engine.workers
-        ]
         permanent.sort(key=lambda node: (node.name != "error-drop", node.name))
         for index, node in enumerate(permanent):
             self._by_name[node.name] = self._nodes[index] = self._new(node.name, index, node, 0)
@@ -120,40 +133,41 @@ class Graph:
     def entry(self, node: Node) -> Any:
         if node.kind is Kind.PYTHON:
             return None
-        if node.name not in self._entries:
-            self._entries[node.name] = compiling.load_entry(node)
-        return self._entries[node.name]
+        name = compiling.entry_name(node)
+        if name not in self._entries:
+            self._entries[name] = compiling.load_entry(node)
+        return self._entries[name]
 
-    def _new(self, name: str, index: int, node: Node, instance: int) -> GraphNode:
+    def _new(
+        self, name: str, index: int, node: Node, instance: int, given: Mapping[str, str] | None = None
+    ) -> GraphNode:
         if not self._errors:
             self._errors.append(("", None))  # type: ignore[arg-type]
-        if node.name not in self._error_bases:
-            self._error_bases[node.name] = len(self._errors)
+        key = (node.name, counters_of(node))
+        if key not in self._error_bases:
+            self._error_bases[key] = len(self._errors)
             self._errors += [(node.name, counter) for counter in node.counters]
-        counters = [own_lines(max(1, len(node.counters)), np.uint64) for _ in self._engine.workers]
-        return GraphNode(name, index, node, instance, [], self._error_bases[node.name], counters, self.entry(node))
+        workers = range(len(self._engine.workers))
+        counters = [own_lines(max(1, len(node.counters)), np.uint64) for _ in workers]
+        runtime = [own_lines(compiling.RUNTIME_WORDS, np.int64) for _ in workers]
+        return GraphNode(
+            name, index, node, instance, [], self._error_bases[key], counters, self.entry(node), runtime, given or {},
+            [np.zeros_like(each) for each in counters],
+        )  # fmt: skip
 
     def _install(self, graph_node: GraphNode) -> None:
         """Writes the node's rows; its address comes last."""
         index, node = graph_node.index, graph_node.node
-        for worker, runtime in zip(self._engine.workers, self._runtime, strict=True):
+        for worker in self._engine.workers:
             row = worker.rows[index]
             queue = worker.queue(index)
             worker.rows[index] = np.zeros((), d.NODE_ROW)
             row["queue"] = queue
-            row["runtime"] = runtime[index].ctypes.data
+            row["runtime"] = self._runtime(graph_node, worker.index)
             row["kind"] = KINDS[node.kind]
             row["capture"] = self._captures(graph_node)
             row["n_next"] = len(graph_node.nexts)
             row["next"][: len(graph_node.nexts)] = graph_node.nexts
-            runtime[index, compiling.RUNTIME_INSTANCE] = graph_node.instance
-            runtime[index, compiling.RUNTIME_ERROR_BASE] = graph_node.error_base
-            counters = graph_node.counters[worker.index]
-            runtime[index, compiling.RUNTIME_COUNTERS : compiling.RUNTIME_COUNTERS + 2] = (
-                counters.ctypes.data,
-                len(counters),
-            )
-            self._bind(graph_node, worker.index)
             row["entry"] = graph_node.entry.address if graph_node.entry else 1
             worker.control[d.N_NODES] = max(int(worker.control[d.N_NODES]), index + 1)
 
@@ -166,19 +180,28 @@ class Graph:
             return d.CAPTURE_DROP
         return d.CAPTURE_TX if graph_node.name.endswith("-tx") else 0
 
+    def _runtime(self, graph_node: GraphNode, worker: int) -> int:
+        """Fills a worker's record of a node; answers its address."""
+        runtime, counters = graph_node.runtime[worker], graph_node.counters[worker]
+        runtime[compiling.RUNTIME_INSTANCE] = graph_node.instance
+        runtime[compiling.RUNTIME_ERROR_BASE] = graph_node.error_base
+        runtime[compiling.RUNTIME_COUNTERS : compiling.RUNTIME_COUNTERS + 2] = counters.ctypes.data, len(counters)
+        self._bind(graph_node, worker)
+        return int(runtime.ctypes.data)
+
     def _bind(self, graph_node: GraphNode, worker: int) -> None:
         if graph_node.node.kind is Kind.PYTHON:
             return
         for k, name in enumerate(compiling.table_parameters(graph_node.node)):
             array = self._engine.tables[name].worker(worker)
             at = compiling.RUNTIME_TABLES + 2 * k
-            self._runtime[worker][graph_node.index, at : at + 2] = array.ctypes.data, len(array)
+            graph_node.runtime[worker][at : at + 2] = array.ctypes.data, len(array)
 
     def rebind(self, instance: TableInstance) -> None:
         """A table moved: every node that reads it gets the new address. Called inside the barrier."""
         for graph_node in self._nodes.values():
             if graph_node.node.kind is not Kind.PYTHON and instance.table.name in graph_node.node.parameters:
-                for worker in range(len(self._runtime)):
+                for worker in range(len(self._engine.workers)):
                     self._bind(graph_node, worker)
 
     def instantiate(self, template: str, name: str, instance: int, nexts: Mapping[str, str] | None = None) -> int:
@@ -197,7 +220,7 @@ class Graph:
         index = self._free.pop() if self._free else len(self._nodes)
         if index >= len(self._engine.workers[0].rows):
             raise OperatorError(f"node {name}: the graph is full with {index} nodes")
-        graph_node = self._new(name, index, node, instance)
+        graph_node = self._new(name, index, node, instance, nexts)
         graph_node.nexts = [self._by_name[target].index for target in targets]
         self._nodes[index] = self._by_name[name] = graph_node
         with self._engine.barrier():
@@ -217,3 +240,72 @@ class Graph:
             self._free.append(index)
         if any(graph_node.node.kind is Kind.INPUT for graph_node in gone.values()):
             self._engine.set_inputs()
+
+    # ---- other versions ---------------------------------------------------------------------------------------------
+    def add(self, nodes: Iterable[Node]) -> list[int]:
+        """Adds declared nodes that the graph has not; returns their indices. Nothing leads to them yet."""
+        added = []
+        for node in nodes:
+            index = self._free.pop() if self._free else len(self._nodes)
+            if index >= len(self._engine.workers[0].rows):
+                raise OperatorError(f"node {node.name}: the graph is full with {index} nodes")
+            self._nodes[index] = self._by_name[node.name] = self._new(node.name, index, node, 0)
+            added.append(self._nodes[index])
+        for graph_node in added:
+            graph_node.nexts = self._indices(graph_node)
+            self._install(graph_node)
+        return [graph_node.index for graph_node in added]
+
+    def successors(self, nodes: Mapping[str, Node]) -> list[GraphNode]:
+        """The graph's nodes as they would be with other declarations, by the names of those they have now."""
+        found = []
+        for old in self:
+            node = nodes.get(old.node.name)
+            if node is None or node is old.node:
+                continue
+            new = self._new(old.name, old.index, node, old.instance, old.given)
+            if counters_of(node) == counters_of(old.node):
+                new.counters, new.earlier = old.counters, old.earlier
+            new.nexts = self._indices(new)
+            found.append(new)
+        return found
+
+    def exchange(self, successors: Iterable[GraphNode]) -> list[GraphNode]:
+        """Puts other versions of nodes into their places, see `Engine.exchange`; returns those that were there."""
+        taken = list(successors)
+        before = [self._nodes[new.index] for new in taken]
+        changes = []
+        for worker in self._engine.workers:
+            change = own_lines(len(taken), d.EXCHANGE)
+            for row, new in zip(change, taken, strict=True):
+                row["node"], row["n_next"] = new.index, len(new.nexts)
+                row["runtime"] = self._runtime(new, worker.index)
+                row["entry"] = new.entry.address if new.entry else 1
+                row["next"][: len(new.nexts)] = new.nexts
+            changes.append(change)
+        for new in taken:
+            self._nodes[new.index] = self._by_name[new.name] = new
+        self._engine.exchange(changes)
+        for old, new in zip(before, taken, strict=True):
+            if new.counters is not old.counters:
+                _hand_on(old, new)
+        return before
+
+    def _indices(self, graph_node: GraphNode) -> list[int]:
+        node = graph_node.node
+        return [self._by_name[graph_node.given.get(node.next[s], node.next[s])].index for s in sorted(node.next)]
+
+
+def counters_of(node: Node) -> tuple[Any, ...]:
+    """What a node counts, comparable between versions of it."""
+    return tuple((int(counter), counter.name, counter.text, counter.severity) for counter in node.counters)
+
+
+def _hand_on(old: GraphNode, new: GraphNode) -> None:
+    """Counts of a version that is out of use live on in those of the same name."""
+    places = {counter.name: int(counter) for counter in old.node.counters}
+    for worker, earlier in enumerate(new.earlier):
+        counted = old.counts_of(worker)
+        for counter in new.node.counters:
+            if counter.name in places:
+                earlier[int(counter)] = counted[places[counter.name]]

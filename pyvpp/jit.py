@@ -7,10 +7,12 @@ compiles at import. Under NUMBA_DISABLE_JIT=1 both leave the function as it is.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 from numba import config, types
+from numba.core.bytecode import FunctionIdentity
 from numba.extending import intrinsic
 
 from pyvpp import cache
@@ -86,6 +88,16 @@ if COMPILED:
 else:
 
     def rare_case() -> None: ...
+
+
+def number_functions_from(start: int) -> None:
+    """numba tells functions of one name apart by a number that it counts from 1 in each process.
+
+    Where code of several processes meets in one, a name stands for the code that was there first: a function that a
+    kernel calls, in a second version of it, would be the first version's. So who compiles a version counts from a
+    number of its own.
+    """
+    FunctionIdentity._unique_ids = count(start)
 
 
 def plain(function: Callable[P, R]) -> Callable[P, R]:

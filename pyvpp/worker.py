@@ -166,6 +166,17 @@ class Worker:
             if int(self.inject_ring[at]) in nodes:
                 self.inject_ring[at] = FREE
 
+    def prepare(self, changes: Any) -> None:
+        """Keeps other versions of nodes (EXCHANGE records) ready, for the round that begins with the next `ask`."""
+        self._changes = changes
+        self.control[d.EXCHANGE_ADDRESS] = changes.ctypes.data
+        self.control[d.EXCHANGES] = len(changes)
+
+    def adopt(self) -> None:
+        """What the loop does with `prepare`'s changes, while it does not run or is held by the barrier."""
+        if self.control[d.EXCHANGES]:
+            d.adopt(self.rows, self.control)
+
     def ask(self, number: int) -> None:
         """Asks for a number to be echoed at the beginning of a round; all that was stored before is seen with it."""
         d.announce(self.control, d.SYNC_ASKED, number)
@@ -225,4 +236,5 @@ def call_loop_once() -> None:
     worker.control[d.STOP] = 1
     worker.ask(0)
     worker.run()
+    d.adopt(worker.rows, worker.control)
     worker.close()

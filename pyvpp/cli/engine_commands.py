@@ -138,7 +138,7 @@ def show_errors(engine: Any, args: Arguments) -> Output:
     lines = [render.ERROR_HEADING + render.centred("Index", 6)]
     threads = []
     for worker in engine.workers:
-        counted = _errors(engine, lambda node, index=worker.index: node.counters[index])
+        counted = _errors(engine, lambda node, index=worker.index: node.counts_of(index))
         lines += [f"Thread {worker.index + 1} (vpp_wk_{worker.index}):", *map(_error_line_with_index, counted)]
         threads.append({"thread": worker.index + 1, "name": f"vpp_wk_{worker.index}", "errors": counted})
     lines += ["Total:", *map(_error_line_with_index, total)]
@@ -174,8 +174,7 @@ def clear_errors(engine: Any, args: Arguments) -> None:
     args.end()
     with engine.barrier():
         for node in engine.graph:
-            for counters in node.counters:
-                counters[:] = 0
+            node.clear()
 
 
 # ---- buffers, threads, nodes --------------------------------------------------------------------------------------
