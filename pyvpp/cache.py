@@ -81,9 +81,12 @@ def fingerprint(module: ModuleType) -> str:
 
 
 def digest(path: Path) -> str:
-    """Sixteen hex digits of a file, or of the Python files of a folder."""
+    """Sixteen hex digits of a file, or of what is in a folder but for compiled code."""
     found = hashlib.sha256()
-    for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+    files = [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
+    for file in files:
+        if "__pycache__" in file.parts or file.suffix == ".pyc":
+            continue
         found.update(f"{file.relative_to(path)}\0".encode() + file.read_bytes() + b"\0")
     return found.hexdigest()[:16]
 

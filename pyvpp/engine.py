@@ -96,6 +96,7 @@ class Engine:
         self._background: list[asyncio.Task[None]] = []
         self.on_close: list[Callable[[], None]] = []
         self.uplinks: list[Any] = []  # what is taken over from Linux (pyvpp.linux.takeover.TakenUplink)
+        self.reloader: Any = None  # pyvpp.plugin.reload.Reloader, where plugins can be reloaded
         self._reserve_inject_buffers()
         for package in list(self.declarations.packages):
             start = getattr(package, "start", None)
@@ -123,12 +124,31 @@ class Engine:
         if plugin is None:
             return False
         disabled(plugin, error)
-        self.events.forget(lambda other: self.plugin_of(other) is plugin)
-        self._timers = [timer for timer in self._timers if self.plugin_of(timer) is not plugin]
+        self._forget_calls(plugin)
         for node in self.declarations.nodes.values():
             if plugin.owns(node.module):
                 self.features.disable_node(node.name)
         return True
+
+    def _forget_calls(self, plugin: Plugin) -> None:
+        """Ends a plugin's subscriptions and timers."""
+        self.events.forget(lambda other: self.plugin_of(other) is plugin)
+        self._timers = [timer for timer in self._timers if self.plugin_of(timer) is not plugin]
+
+    def copy_hooks(self) -> tuple[Any, ...]:
+        """Whom events, timers and the end of the engine call, for `restore_hooks`."""
+        return self.events.copy(), list(self._timers), list(self.on_close)
+
+    def restore_hooks(self, hooks: tuple[Any, ...]) -> None:
+        subscribers, self._timers, self.on_close = hooks
+        self.events.restore(subscribers)
+
+    def forget_hooks(self, plugin: Plugin) -> list[Callable[[], None]]:
+        """Ends a plugin's subscriptions and timers; answers what it wanted called at the engine's end, latest first."""
+        self._forget_calls(plugin)
+        theirs = [undo for undo in self.on_close if self.plugin_of(undo) is plugin]
+        self.on_close = [undo for undo in self.on_close if undo not in theirs]
+        return theirs[::-1]
 
     # ---- workers ----------------------------------------------------------------------------------------------------
     def start(self, rounds: int = 0) -> None:

@@ -12,6 +12,8 @@ class OperatorError(Exception):
 
 def in_one_line(error: BaseException) -> str:
     """An exception that nobody expected: what it says and where it was raised, for the log."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -30,6 +30,13 @@ class Events:
         for functions in self._subscribers.values():
             functions[:] = [function for function in functions if not unwanted(function)]
 
+    def copy(self) -> dict[str, list[Callable[..., None]]]:
+        return {name: list(functions) for name, functions in self._subscribers.items()}
+
+    def restore(self, subscribers: dict[str, list[Callable[..., None]]]) -> None:
+        """What `copy` answered."""
+        self._subscribers = defaultdict(list, subscribers)
+
     def fire(self, name: str, *args: Any) -> None:
         for function in list(self._subscribers[name]):
             try:

@@ -106,11 +106,47 @@ class Features:
             raise ValueError(f"{node} is no feature of arc {arc}")
         enabled = self._enabled.setdefault((arc, sw_if_index), set())
         (enabled.add if on else enabled.discard)(node)
-        chain = self.enabled(arc, sw_if_index)
         if not enabled:
             del self._enabled[arc, sw_if_index]
-        table = self._engine.tables[self.arcs[arc].table.name]
+        self._store(arc, sw_if_index)
+
+    def _store(self, arc: str, sw_if_index: int) -> None:
+        """Tells workers which features are on: one store."""
+        chain = self.enabled(arc, sw_if_index)
+        table = self._engine.tables[_arc_table(arc).name]
         table.array[sw_if_index] = self._chain([*chain, self.arcs[arc].last]) if chain else 0
+
+    def declare(self, arcs: dict[str, FeatureArc], nodes: Any) -> list[tuple[str, str, int]]:
+        """Takes other declarations; features stay on where they are.
+
+        Answers those that are off now, since the new declarations have them not: node, arc, sw_if_index.
+        """
+        order = {name: order_of(arc, nodes) for name, arc in arcs.items()}
+        gone = [
+            (node, *at)
+            for at, names in self._enabled.items()
+            for node in sorted(names)
+            if node not in order.get(at[0], ())
+        ]
+        for node, arc, sw_if_index in gone:
+            self.enable(arc, node, sw_if_index, on=False)
+        moved = [at for at in self._enabled if order[at[0]] != self.order[at[0]] or arcs[at[0]] != self.arcs[at[0]]]
+        self.arcs, self.order = arcs, order
+        for arc, sw_if_index in moved:
+            self._store(arc, sw_if_index)
+        return gone
+
+    def copy(self) -> tuple[Any, ...]:
+        """What is declared and enabled, for `restore`."""
+        return self.arcs, self.order, {at: set(names) for at, names in self._enabled.items()}
+
+    def restore(self, copied: tuple[Any, ...]) -> None:
+        """What `copy` answered."""
+        for at in set(self._enabled) - set(copied[2]):
+            self._engine.tables[_arc_table(at[0]).name].array[at[1]] = 0
+        self.arcs, self.order, self._enabled = copied
+        for arc, sw_if_index in self._enabled:
+            self._store(arc, sw_if_index)
 
     def disable_all(self, sw_if_index: int) -> None:
         """Turns everything off: the number is another interface's soon."""

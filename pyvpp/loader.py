@@ -16,7 +16,7 @@ import numpy as np
 
 from pyvpp.compile import KernelError, load_entry
 from pyvpp.errors import in_one_line
-from pyvpp.faults import circles, faults_of
+from pyvpp.faults import Fault, circles, faults_of
 from pyvpp.features import FeatureArc
 from pyvpp.jit import Native, plain
 from pyvpp.node import Kind, Node
@@ -51,7 +51,7 @@ class Declarations:
                 if isinstance(value, kind):
                     first = known.setdefault(value.name, value)
                     if first is not value:
-                        raise ValueError(
+                        raise PluginError(
                             f"{kind.__name__.lower()} {value.name} is declared twice, again in {module.__name__}"
                         )
 
@@ -99,14 +99,22 @@ class Declarations:
         self.packages = [package for package in self.packages if package is not plugin.package]
         disabled(plugin, error)
 
+    def faults(self, plugin: Plugin) -> list[Fault]:
+        """What is wrong with a plugin's declarations."""
+        nodes = self.nodes_of(plugin)
+        found = faults_of(self.nodes, self.tables, self.arcs, nodes)
+        names = {node.name for node in nodes}
+        return found + [fault for fault in circles(self.arcs.values(), self.nodes.values()) if fault.node in names]
+
+    def nodes_of(self, plugin: Plugin) -> list[Node]:
+        return [node for node in self.nodes.values() if plugin.owns(node.module)]
+
     def _unfit(self, compile_: bool) -> tuple[Plugin, Exception] | None:
         """A plugin that cannot be used, and why."""
         for plugin in self.plugins:
             if plugin.error or self.is_essential(plugin):
                 continue
-            nodes = [node for node in self.nodes.values() if plugin.owns(node.module)]
-            found = faults_of(self.nodes, self.tables, self.arcs, nodes)
-            found += [f for f in circles(self.arcs.values(), self.nodes.values()) if f.node in {n.name for n in nodes}]
+            nodes, found = self.nodes_of(plugin), self.faults(plugin)
             if found:
                 return plugin, PluginError("\n".join(map(str, found)))
             for node in nodes if compile_ else ():
@@ -131,7 +139,7 @@ class Declarations:
 
 
 class PluginError(ValueError):
-    """The mistakes in a plugin's declarations, all of them at once."""
+    """The mistakes in a plugin's declarations."""
 
 
 def disabled(plugin: Plugin, error: BaseException) -> None:
@@ -151,13 +159,20 @@ def modules_of(package: ModuleType) -> list[ModuleType]:
     return found
 
 
+def with_version(declarations: Declarations, plugin: Plugin) -> Declarations:
+    """What is declared when a plugin, loaded and named as one of them, stands in its place. Raises ValueError."""
+    found = _of_engine()
+    for each in declarations.plugins:
+        found.plugins.append(plugin if each.name == plugin.name else each)
+        package = found.plugins[-1].package
+        if package is not None and (package is plugin.package or package in declarations.packages):
+            found.add_package(package)
+    return found
+
+
 def load(names: Iterable[str] | None = None) -> Declarations:
     """Everything the engine and the plugins declare; of `names` alone when given, which have to be without fault."""
-    declarations = Declarations()
-    for name in ("pyvpp.interface", "pyvpp.features", "pyvpp.handoff_ring", "pyvpp.packet_generator"):
-        declarations.add(importlib.import_module(name))
-    declarations.add_package(importlib.import_module("pyvpp.device"))
-    declarations.packages.pop()
+    declarations = _of_engine()
     if names is not None:
         for name in names:
             declarations.add_package(importlib.import_module(name))
@@ -167,6 +182,15 @@ def load(names: Iterable[str] | None = None) -> Declarations:
     if ERROR_DROP not in declarations.nodes:
         raise RuntimeError(f"no plugin declares {ERROR_DROP}: {'; '.join(p.error for p in declarations.plugins)}")
     declarations.sift()
+    return declarations
+
+
+def _of_engine() -> Declarations:
+    declarations = Declarations()
+    for name in ("pyvpp.interface", "pyvpp.features", "pyvpp.handoff_ring", "pyvpp.packet_generator"):
+        declarations.add(importlib.import_module(name))
+    declarations.add_package(importlib.import_module("pyvpp.device"))
+    declarations.packages.pop()
     return declarations
 
 
@@ -194,8 +218,21 @@ def _declared_with(paths: str) -> Declarations:
     return load()
 
 
+_current: list[Declarations] = []
+
+
+def look_up_in(declarations: Declarations) -> None:
+    """From now on `declared_dtype` finds tables there: a plugin has been reloaded, or is about to be."""
+    _current[:] = [declarations]
+
+
+def forget_versions() -> None:
+    """Ends what `look_up_in` began."""
+    _current.clear()
+
+
 def _everything() -> Declarations:
-    return _declared_with(os.environ.get(PATHS, ""))
+    return _current[0] if _current else _declared_with(os.environ.get(PATHS, ""))
 
 
 def declared_table(name: str) -> Table | None:

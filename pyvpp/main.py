@@ -231,6 +231,7 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
     from pyvpp.linux.capture import inspect_uplink
     from pyvpp.linux.restore import restore
     from pyvpp.loader import load
+    from pyvpp.plugin.reload import Reloader
     from pyvpp.watchdog import Watchdog
 
     stop = asyncio.Event()
@@ -249,6 +250,7 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
     except (OSError, MemoryError) as error:
         raise OperatorError(f"--buffers {options.buffers}: no memory for so many: {error}") from error
     tree = command_tree(declarations.packages, engine.blame)
+    engine.reloader = Reloader(engine, tree)
     server = CliServer(engine, tree, options.runtime_dir)
     engine.every_second(lambda: follow_devices(engine))
     watchdog = Watchdog(engine, options.watchdog)

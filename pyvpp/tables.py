@@ -9,7 +9,7 @@ moves it), or `.arrays[worker]` and `.sum()` of a table that each worker has for
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -168,6 +168,7 @@ class Tables(Mapping[str, TableInstance]):
         workers: int = 1,
         barrier: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        self._workers, self._barrier = workers, barrier
         self._instances: dict[str, TableInstance] = {}
         for table in declared:
             existing = self._instances.get(table.name)
@@ -183,3 +184,35 @@ class Tables(Mapping[str, TableInstance]):
 
     def __len__(self) -> int:
         return len(self._instances)
+
+    def successors(self, declared: Iterable[Table]) -> dict[str, TableInstance]:
+        """Instances for other declarations, by name: for a new table, or one of another type than is here.
+
+        The latter have as many elements as the former at least: what indexes them reaches as far as before.
+        """
+        found = {}
+        for table in declared:
+            old = self._instances.get(table.name)
+            if old is None or not same_type(old.table, table):
+                capacity = max(table.capacity, len(old) if old else 0)
+                found[table.name] = TableInstance(replace(table, capacity=capacity), self._workers, self._barrier)
+        return found
+
+    def put(self, instances: Mapping[str, TableInstance]) -> None:
+        """Adds instances, or puts them in the place of others."""
+        self._instances.update(instances)
+
+    def copy(self) -> dict[str, TableInstance]:
+        return dict(self._instances)
+
+    def restore(self, instances: dict[str, TableInstance]) -> None:
+        """What `copy` answered."""
+        self._instances = instances
+
+
+def same_type(one: Table, other: Table) -> bool:
+    """Whether a table can stay as it is when the other declaration replaces the one."""
+    return np.dtype(one.dtype) == np.dtype(other.dtype) and (one.per_worker, one.by_interface) == (
+        other.per_worker,
+        other.by_interface,
+    )

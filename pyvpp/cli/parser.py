@@ -46,6 +46,10 @@ class CommandTree:
         if clashes:
             raise ValueError(f"commands defined twice: {', '.join(clashes)}")
 
+    def become(self, other: "CommandTree") -> None:
+        """Takes another tree's commands for its own, for whoever has this one."""
+        self.commands, self._root = other.commands, other._root
+
     def _add(self, command: Command) -> list[str]:
         clashes = []
         for name in (command.name, *command.aliases):

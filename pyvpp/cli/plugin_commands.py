@@ -3,13 +3,17 @@
 
 from typing import Any
 
-from pyvpp.cli.arguments import Arguments
+from pyvpp.cli.arguments import Arguments, CommandError
 from pyvpp.cli.registry import Output, command
 
 
 @command("show plugins", help="show plugins")
 def show_plugins(engine: Any, args: Arguments) -> Output:
-    """Plugins in the order they were loaded, and of those that are disabled why. The log has the traceback."""
+    """Plugins in the order they were loaded, and of those that are disabled why. The log has the traceback.
+
+    Of one that was reloaded: the number of the version in place and a digest of its sources, those that `plugin
+    rollback` goes back to, the next first, and why the last version was refused.
+    """
     args.end()
     plugins = engine.declarations.plugins
     lines = [" Plugin path is: entry points pyvpp.plugins and --plugin, plugins shown in load order", ""]
@@ -18,6 +22,12 @@ def show_plugins(engine: Any, args: Arguments) -> Output:
         lines.append(f"{number:>3}. {plugin.name:<40} {plugin.version:<32} {plugin.description}".rstrip())
         if plugin.error:
             lines.append(f"     disabled: {plugin.error}")
+        if plugin.generation > 1 or plugin.earlier:
+            earlier = ", ".join(f"{each.generation} ({each.digest[:8]})" for each in reversed(plugin.earlier))
+            rollback = f"; rollback to {earlier}" if earlier else ""
+            lines.append(f"     reloaded: version {plugin.generation} ({plugin.digest[:8]}){rollback}")
+        if plugin.refused:
+            lines.append(f"     refused: {plugin.refused}")
     data = [
         {
             "name": plugin.name,
@@ -26,8 +36,57 @@ def show_plugins(engine: Any, args: Arguments) -> Output:
             "description": plugin.description,
             "state": "disabled" if plugin.error else "enabled",
             "error": plugin.error,
+            "generation": plugin.generation,
+            "digest": plugin.digest,
+            "earlier": [each.generation for each in plugin.earlier],
+            "refused": plugin.refused,
             "nodes": [node.name for node in engine.declarations.nodes.values() if plugin.owns(node.module)],
         }
         for plugin in plugins
     ]
     return Output("\n".join(lines), data)
+
+
+def _names(engine: Any, words: list[str]) -> list[str]:
+    return [] if words else [plugin.name for plugin in engine.declarations.plugins]
+
+
+@command("plugin reload", help="plugin reload NAME", complete=_names)
+async def plugin_reload(engine: Any, args: Arguments) -> Output:
+    """Put a plugin's sources, as they are now, in the place of its version in use, while packets flow.
+
+    They are compiled in the background and tried on random frames; then every node of the plugin is exchanged between
+    two rounds of the workers. A version that does not compile, does not fit or fails when tried is refused, and the old
+    one stays. Tables stay where their types did; others are filled by the plugin's `migrate(name, old, new)`.
+    """
+    name = args.word("a plugin")
+    args.end()
+    return _told(await _reloader(engine).reload(name))
+
+
+@command("plugin rollback", help="plugin rollback NAME", complete=_names)
+async def plugin_rollback(engine: Any, args: Arguments) -> Output:
+    """Put the version of a plugin that was in use before in place again, and so on back to the one it started with."""
+    name = args.word("a plugin")
+    args.end()
+    return _told(await _reloader(engine).rollback(name))
+
+
+def _reloader(engine: Any) -> Any:
+    if engine.reloader is None:
+        raise CommandError("this engine's plugins cannot be reloaded")
+    return engine.reloader
+
+
+def _told(reloaded: Any) -> Output:
+    return Output(
+        str(reloaded),
+        {
+            "name": reloaded.plugin.name,
+            "generation": reloaded.plugin.generation,
+            "digest": reloaded.plugin.digest,
+            "compiled_seconds": reloaded.compiled,
+            "held_seconds": reloaded.held,
+            "notes": list(reloaded.notes),
+        },
+    )

@@ -11,7 +11,7 @@ import importlib.util
 import os
 import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +36,17 @@ class Plugin:
     version: str = ""
     package: ModuleType | None = None
     error: str = ""
+    path: Path | None = None
+    """where this version's sources are kept; None for what was imported at start, from where `source` says"""
+    origin: Path | None = None
+    """the file that was imported at start"""
+    generation: int = 1
+    digest: str = ""
+    """of the sources, see `snapshot.keep`"""
+    refused: str = ""
+    """why the last attempt to reload it failed"""
+    earlier: list[Any] = field(default_factory=list)
+    """`reload.Earlier` versions that it can be rolled back to, oldest first"""
 
     @property
     def is_path(self) -> bool:
@@ -47,6 +58,11 @@ class Plugin:
         lines = ((self.package.__doc__ if self.package else None) or "").strip().splitlines()
         return lines[0].rstrip(".") if lines else ""
 
+    @property
+    def module(self) -> str:
+        """The name its package or file is imported by."""
+        return module_name(Path(self.source)) if self.is_path else self.source
+
     def owns(self, module: str) -> bool:
         """Whether a module, by its full name, is part of the plugin."""
         name = self.package.__name__ if self.package else None
@@ -54,7 +70,11 @@ class Plugin:
 
     def load(self) -> ModuleType:
         """Imports the package. Raises whatever it does."""
-        self.package = import_path(Path(self.source)) if self.is_path else importlib.import_module(self.source)
+        if self.path is not None:
+            self.package = _import_as(self.module, self.path)
+        else:
+            self.package = import_path(Path(self.source)) if self.is_path else importlib.import_module(self.source)
+            self.origin = Path(self.package.__file__ or "")
         self.version = self.version or str(getattr(self.package, "__version__", ""))
         return self.package
 
@@ -142,12 +162,22 @@ def name_of(path: Path) -> str:
 def import_path(path: Path) -> ModuleType:
     """Imports a file or a package's folder, once. Raises ImportError when the module's name is another's."""
     file = path / "__init__.py" if path.is_dir() else path
-    name = path.name if path.is_dir() else "pyvpp_plugin_" + path.stem.replace("-", "_")
+    name = module_name(path)
     known = sys.modules.get(name)
     if known is not None:
         if Path(getattr(known, "__file__", None) or "").resolve() == file:
             return known
         raise ImportError(f"the name {name} is taken by {getattr(known, '__file__', 'another module')}")
+    return _import_as(name, path)
+
+
+def module_name(path: Path) -> str:
+    """By which a file or a package's folder is imported. A path that is no more there is a file's by its suffix."""
+    return "pyvpp_plugin_" + path.stem.replace("-", "_") if path.suffix == ".py" else path.name
+
+
+def _import_as(name: str, path: Path) -> ModuleType:
+    file = path / "__init__.py" if path.is_dir() else path
     folders = [str(path)] if path.is_dir() else None
     spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=folders)
     assert spec and spec.loader
