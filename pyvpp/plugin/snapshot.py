@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sources of plugins, version by version: an author may edit a file while it is compiled, and go back to what it was.
 
-A copy lies in the code cache, `versions/<plugin>/<digest>/<file or folder>`. The oldest beyond KEPT are removed.
+A copy lies in the code cache, `versions/<plugin>/<digest>/<file or folder>`. The oldest beyond KEPT are removed,
+but for those that this or another process may go back to.
 """
 
+import fcntl
 import importlib.util
+import logging
 import os
 import shutil
 import sys
@@ -15,6 +18,8 @@ from types import ModuleType
 from pyvpp import cache
 from pyvpp.errors import OperatorError
 from pyvpp.plugin.find import Plugin
+
+log = logging.getLogger(__name__)
 
 KEPT = 16
 COMPILED = shutil.ignore_patterns("__pycache__", "*.pyc")
@@ -51,13 +56,36 @@ def keep(plugin: Plugin) -> tuple[Path, str]:
                 copied.parent.rename(versions / digest)
     except (OSError, shutil.Error) as error:
         raise OperatorError(f"plugin {plugin.name}: its sources cannot be copied: {error}") from error
-    os.utime(versions / digest)
-    in_use = {each.digest for each in (plugin, *plugin.earlier)}
-    by_age = sorted(versions.glob("[0-9a-f]*"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in by_age[KEPT:]:
-        if old.name not in in_use:
-            shutil.rmtree(old, ignore_errors=True)
+    _hold(versions / digest)
+    in_use = {digest, plugin.digest, *(each.digest for each in plugin.earlier)}
+    _remove_oldest([path for path in versions.glob("[0-9a-f]*") if path.name not in in_use])
     return versions / digest / source.name, digest
+
+
+_held: dict[Path, int] = {}
+"""locked directories: other processes with the same cache leave them alone"""
+
+
+def _hold(version: Path) -> None:
+    os.utime(version)
+    if version not in _held:
+        _held[version] = os.open(version, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(_held[version], fcntl.LOCK_SH)
+
+
+def _remove_oldest(unused: list[Path]) -> None:
+    for version in unused:
+        if version in _held:
+            os.close(_held.pop(version))
+    for version in sorted(unused, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
+        descriptor = os.open(version, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(version, ignore_errors=True)
+        except BlockingIOError:
+            log.debug("%s is another process's", version)
+        finally:
+            os.close(descriptor)
 
 
 def withdraw(name: str) -> dict[str, ModuleType]:
