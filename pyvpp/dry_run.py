@@ -13,7 +13,7 @@ from pyvpp.buffers import Heap
 from pyvpp.cli.server import SOCKET_NAME, check_room
 from pyvpp.device.uplink import choose_driver, take_over_by
 from pyvpp.linux import plan
-from pyvpp.linux.capture import UplinkState, inspect_uplink
+from pyvpp.linux.capture import UplinkState, inspect_uplink, losses
 from pyvpp.linux.journal import Journal, Record, check_unused
 from pyvpp.linux.restore import GiveBack
 
@@ -52,6 +52,7 @@ def _uplink(options: argparse.Namespace, name: str, pages: str, record: Record |
         return [*found, "the rest can be told when it is restored"]
     taking = take_over_by(choice, state, options.runtime_dir, options.workers, options.gro, None)
     found.append(f"{'use':<8}{choice.driver}" + (f": {choice.reason}" if choice.reason else ""))
+    found += [f"{'warn':<8}{loss}" for loss in losses(state)]
     found += plan.lines(taking.steps())
     found += ["when packets flow:", *plan.lines(taking.late_steps())]
     found += ["at the end, or when pyvpp dies:", *plan.lines(GiveBack(taking.entry).steps())]

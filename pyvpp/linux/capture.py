@@ -20,7 +20,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux import ethtool, multicast
+from pyvpp.linux import ethtool, multicast, programs
 from pyvpp.linux.discipline import Discipline, read_disciplines
 from pyvpp.linux.ethtool import Offload
 from pyvpp.linux.neighbors import Neighbor, read_neighbors
@@ -60,6 +60,11 @@ class Address(msgspec.Struct, frozen=True):
         return str(self.interface)
 
     @property
+    def is_temporary(self) -> bool:
+        """Whether Linux made it by itself, at random, for a while (RFC 8981)."""
+        return self.family == AF_INET6 and bool(self.flags & IFA_F_SECONDARY)
+
+    @property
     def is_link_local(self) -> bool:
         """Whether this is an IPv6 link-local address."""
         return self.family == AF_INET6 and self.interface.is_link_local
@@ -90,6 +95,11 @@ class UplinkState(msgspec.Struct, frozen=True):
     disciplines: tuple[Discipline, ...] = ()
     multicast: tuple[str, ...] = ()  # link-layer addresses set by hand
     groups: tuple[str, ...] = ()  # that sockets have joined
+
+    @property
+    def filter_programs(self) -> tuple[int, ...]:
+        """The numbers of the BPF programs of its tc filters."""
+        return tuple(each.program for each in self.disciplines if each.program)
 
     @property
     def sources(self) -> frozenset[str]:
@@ -283,3 +293,18 @@ def inspect_uplink(name: str) -> UplinkState:
     if not any(not address.is_link_local for address in state.addresses):
         raise OperatorError(f"uplink {name}: has no address; give it one first (ip addr add ADDRESS/LENGTH dev {name})")
     return state
+
+
+def losses(state: UplinkState) -> list[str]:
+    """What will not be as before on the TAP and afterwards, a line each; to be asked while the NIC is Linux'."""
+    found = []
+    if temporary := [address.address for address in state.addresses if address.is_temporary]:
+        found.append(
+            f"temporary addresses stay as ordinary ones until they expire ({', '.join(temporary)}); "
+            "Linux makes new ones with the next router advertisement"
+        )
+    if sides := programs.attached_by_tcx(state.ifindex):
+        found.append(
+            f"BPF programs attached by tcx ({', '.join(sides)}) stay on the NIC, where the host's packets are not"
+        )
+    return found

@@ -199,9 +199,6 @@ def _programs(what: str, state: UplinkState) -> Iterator[Finding]:
     if xdp is not None and xdp.get_attr("IFLA_XDP_ATTACHED"):
         found = "an XDP program is attached: it sees packets before pyvpp does"
         yield Finding(WARN, what, found, f"ip link set {state.name} xdp off, unless it is meant")
-    if any(each.kind == "bpf" for each in state.disciplines):
-        found = "has BPF filters (tc): they are gone while pyvpp runs and afterwards"
-        yield Finding(WARN, what, found, "whoever attached them has to attach them again")
 
 
 def _packet_users(what: str, state: UplinkState) -> Iterator[Finding]:
@@ -228,14 +225,8 @@ def _packet_users(what: str, state: UplinkState) -> Iterator[Finding]:
 
 
 def _not_the_same(what: str, state: UplinkState) -> Iterator[Finding]:
-    temporary = [
-        address.address
-        for address in state.addresses
-        if address.family == AF_INET6 and address.flags & capture.IFA_F_SECONDARY
-    ]
-    if temporary:
-        found = f"temporary addresses become ordinary ones until they expire: {', '.join(temporary)}"
-        yield Finding(WARN, what, found)
+    for loss in capture.losses(state):
+        yield Finding(WARN, what, loss)
     members = multicast.find_members(state.ifindex, state.groups)
     lost = multicast.unreached(state.groups, members)
     multicast.close(members)

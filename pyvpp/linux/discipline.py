@@ -2,19 +2,21 @@
 """Queueing disciplines that somebody set on a link, with their classes and filters (tc(8)).
 
 They go when a NIC leaves its namespace, so they are kept as netlink's own bytes and set again: on the TAP, where they
-shape and filter what the host sends and receives, and on the NIC when it is back. What Linux does not take again as it
-told it, a BPF program above all, is reported and left out.
+shape and filter what the host sends and receives, and on the NIC when it is back. A filter's BPF program is found by
+its number (see `pyvpp.linux.programs`). What Linux does not take again as it told it is reported and left out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import struct
 
 import msgspec
 
-from pyvpp.linux import rtnetlink
-from pyvpp.linux.rtnetlink import Attributes, Netlink, Request
+from pyvpp.linux import programs, rtnetlink
+from pyvpp.linux.rtnetlink import Attributes, Netlink, Refusal, Request
 
 _QDISC, _CLASS, _FILTER = 36, 40, 44  # RTM_NEW...; RTM_GET... is two more
 _MESSAGE = struct.Struct("=BBHiIII")  # family, -, -, interface, handle, parent, info
@@ -23,6 +25,7 @@ _KEPT = (_KIND, _OPTIONS, _RATE, _STAB, _CHAIN)
 _CLASSES_MADE_BY_HAND = ("htb", "hfsc", "drr", "qfq")  # the others make theirs themselves
 _INGRESS_PARENT = 0xFFFFFFF1
 _CLSACT_BLOCKS = (0xFFFFFFF2, 0xFFFFFFF3)  # where the filters of ingress and egress hang
+_SIDES = {_CLSACT_BLOCKS[0]: "ingress", _CLSACT_BLOCKS[1]: "egress", 0xFFFF0000: "ingress"}
 _HARDWARE_FLAGS = {"u32": 11, "flower": 22, "matchall": 3, "bpf": 9}  # the attribute of each kind
 _TOLD_BY_LINUX = 0xC  # in hardware or not
 _HTB_INIT = 2
@@ -43,13 +46,31 @@ class Discipline(msgspec.Struct, frozen=True):
         """`htb`, `u32`, ..."""
         return (rtnetlink.value_of(self.attributes, _KIND) or b"").rstrip(b"\0").decode()
 
+    @property
+    def program(self) -> int:
+        """The number of a filter's BPF program, 0 without one."""
+        options = (rtnetlink.value_of(self.attributes, _OPTIONS) or b"") if self.kind == "bpf" else b""
+        for kind, value in rtnetlink.attributes(options):
+            if kind == programs.BPF_ID:
+                return int(struct.unpack("=I", value)[0])
+        return 0
+
     def __str__(self) -> str:
-        what = {_QDISC: "qdisc", _CLASS: "class", _FILTER: "filter"}[self.message]
-        return f"{what} {self.kind} {self.handle >> 16:x}:{self.handle & 0xFFFF:x}"
+        if self.message == _FILTER:  # its handle is one within its priority
+            program = f" (program {self.program})" if self.program else ""
+            return (
+                f"filter {self.kind} {self.info >> 16}{program} of {_SIDES.get(self.parent) or _numbers(self.parent)}"
+            )
+        what = {_QDISC: "qdisc", _CLASS: "class"}[self.message]
+        return f"{what} {self.kind} {_numbers(self.handle)}"
 
     def body(self, ifindex: int) -> bytes:
         """As Linux takes it, for this link."""
         return _MESSAGE.pack(0, 0, 0, ifindex, self.handle, self.parent, self.info) + rtnetlink.encoded(self.attributes)
+
+
+def _numbers(handle: int) -> str:
+    return f"{handle >> 16:x}:{handle & 0xFFFF:x}"
 
 
 def _dump(netlink: Netlink, kind: int, ifindex: int, parent: int = 0) -> list[Discipline]:
@@ -123,10 +144,7 @@ def _as_taken(each: Discipline) -> Discipline:
             body += rtnetlink.attribute(kind, value)
     else:
         return each
-    attributes = tuple(
-        (key, body.hex() if key & rtnetlink.TYPE_MASK == _OPTIONS else value) for key, value in each.attributes
-    )
-    return msgspec.structs.replace(each, attributes=attributes)
+    return _with_options(each, body)
 
 
 def apply_disciplines(ifindex: int, wanted: tuple[Discipline, ...]) -> list[str]:
@@ -139,11 +157,16 @@ def apply_disciplines(ifindex: int, wanted: tuple[Discipline, ...]) -> list[str]
     with Netlink() as netlink:
         for _ in range(len(missing)):  # a class may be told before the one it hangs on
             flags = rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_EXCL
-            requests = [
-                Request(each.message, _replacing(each) if each.message == _QDISC else flags, each.body(ifindex))
-                for each in missing
-            ]
-            refusals = netlink.ask(requests)
+            refusals = []
+            for each in missing:
+                with contextlib.ExitStack() as stack:
+                    try:
+                        body = _with_program(each, stack).body(ifindex)
+                    except OSError as error:
+                        refusals.append(Refusal(error.errno or errno.EIO, f"its program is gone: {error.strerror}"))
+                        continue
+                    kind = _replacing(each) if each.message == _QDISC else flags
+                    refusals += netlink.ask([Request(each.message, kind, body)])
             left = [
                 (each, refusal)
                 for each, refusal in zip(missing, refusals, strict=True)
@@ -156,8 +179,30 @@ def apply_disciplines(ifindex: int, wanted: tuple[Discipline, ...]) -> list[str]
     return failures
 
 
-def _identity(each: Discipline) -> tuple[int, int, int]:
-    return each.message, each.handle, each.parent
+def _with_program(each: Discipline, stack: contextlib.ExitStack) -> Discipline:
+    """With a BPF program as Linux takes it, open as long as the stack. Raises OSError."""
+    if not each.program:
+        return each
+    descriptor = programs.open_by_id(each.program)
+    stack.callback(os.close, descriptor)
+    options = rtnetlink.value_of(each.attributes, _OPTIONS) or b""
+    taken = b"".join(
+        rtnetlink.attribute(kind, value)
+        for kind, value in rtnetlink.attributes(options)
+        if kind not in (programs.BPF_TAG, programs.BPF_ID)
+    ) + rtnetlink.attribute(programs.BPF_FD, struct.pack("=I", descriptor))
+    return _with_options(each, taken)
+
+
+def _with_options(each: Discipline, options: bytes) -> Discipline:
+    attributes = tuple(
+        (key, options.hex() if key & rtnetlink.TYPE_MASK == _OPTIONS else value) for key, value in each.attributes
+    )
+    return msgspec.structs.replace(each, attributes=attributes)
+
+
+def _identity(each: Discipline) -> tuple[int, int, int, int]:
+    return each.message, each.handle, each.parent, each.info
 
 
 def _replacing(each: Discipline) -> int:

@@ -26,7 +26,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux import apply, capture, ethtool, multicast, netns
+from pyvpp.linux import apply, capture, ethtool, multicast, netns, programs
 from pyvpp.linux.capture import UplinkState
 from pyvpp.linux.ethtool import Offload
 from pyvpp.linux.journal import VERSION, Entry, Journal, Record, boot_id, holds_lock, lock_runtime_dir
@@ -211,11 +211,13 @@ class TakeOver:
         state, name = self.state, self.state.name
         index = f"index {self.entry.tap_ifindex}" if self.entry.tap_ifindex else "an index of its own"
         gro = f", GRO {'on' if self._gro else 'off'}" if state.gro not in (None, self._gro) else ""
+        held = tuple(str(number) for number in state.filter_programs)
         while_down = apply.link_parts(state, with_mac=True)
         return (
             Step("create", f"network namespace, kept on {self.entry.netns_path}", self._make_namespace),
             Step("create", "a TAP, prepared as the real one will be, and remove it", self._rehearse_tap),
             Step("copy", "sockets that have joined groups on it", self._find_members, state.groups, True),
+            Step("hold", "BPF programs of its filters, by that namespace", self._hold_programs, held, True),
             Step("open", self._prepared or "nothing yet", self._call_prepare),
             Step("write", f"journal {self._journal.path}, to restore from", self._write_journal),
             Step("move", f"{name} into that namespace: from here on nobody handles its packets", self._move_nic),
@@ -248,8 +250,9 @@ class TakeOver:
         with contextlib.ExitStack() as self._undo:
             marker = self._undo.enter_context(_hold_marker(state.name))
             try:
+                warnings = capture.losses(state)
                 with IPRoute() as self._ip:
-                    warnings = run(self.steps())
+                    warnings += run(self.steps())
                 if settled:
                     warnings += self.settle()
             except (OSError, NetlinkError) as error:
@@ -293,6 +296,10 @@ class TakeOver:
     def _find_members(self) -> None:
         self._members = multicast.find_members(self.state.ifindex, self.state.groups)
         self._undo.callback(multicast.close, self._members)
+
+    def _hold_programs(self) -> list[str]:
+        numbers = self.state.filter_programs
+        return netns.run_in(self._namespace, partial(programs.hold, numbers)) if numbers else []
 
     def _call_prepare(self) -> None:
         self._device = self._prepare(self._namespace) if self._prepare else None
