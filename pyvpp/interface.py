@@ -31,6 +31,8 @@ L2 = 64
 OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6, OFFLOAD_USO = 1, 2, 4, 8
 OFFLOAD_CSUM_ANYWHERE = 16
 """The device finishes checksums wherever csum_start says, inside a tunnel too, not only behind the first IP header."""
+OFFLOAD_IPIP = 32
+"""The device segments what is in an IPIP tunnel; a packet it sends to Linux does not need that."""
 OFFLOAD_ALL = OFFLOAD_CSUM | OFFLOAD_TSO4 | OFFLOAD_TSO6 | OFFLOAD_USO | OFFLOAD_CSUM_ANYWHERE
 
 INTERFACE = record_dtype(
@@ -229,6 +231,11 @@ class Interfaces:
 
     def set_link(self, interface: Interface, up: bool) -> None:
         self.set_flags(interface, LINK_UP, up)
+
+    def set_offload(self, interface: Interface, offload: int) -> None:
+        """What may be left to the device (OFFLOAD_*)."""
+        interface.offload = offload
+        self._write(interface)
 
     def set_mtu(self, interface: Interface, mtu: int) -> None:
         if not 64 <= mtu <= 65535:

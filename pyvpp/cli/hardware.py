@@ -9,7 +9,7 @@ from pyvpp.device.af_packet import AfPacket
 from pyvpp.device.af_packet_socket import Queue
 from pyvpp.device.af_xdp import AfXdp
 from pyvpp.device.af_xdp_ring import CHUNK_BYTES
-from pyvpp.interface import Interface
+from pyvpp.interface import OFFLOAD_IPIP, Interface
 
 TX_STATES = {0: "available", 1: "request", 2: "sending", 4: "wrong"}  # of a slot (TP_STATUS_*, linux/if_packet.h)
 
@@ -42,21 +42,23 @@ def _ranges(threads: list[int]) -> str:
 def driver(engine: Any, interface: Interface) -> tuple[list[str], dict[str, Any]]:
     """The driver's name, why it was chosen, and what an af_packet or af_xdp interface's rings look like."""
     if isinstance(interface.device, AfPacket):
-        lines, data = _af_packet(engine, interface.device)
+        lines, data = _af_packet(engine, interface, interface.device)
     elif isinstance(interface.device, AfXdp):
-        lines, data = _af_xdp(interface.device)
+        lines, data = _af_xdp(interface, interface.device)
     else:
         return [f"  {interface.kind}"], {}
     chosen = [f"  {interface.kind}: {interface.driver_reason}"] if interface.driver_reason else []
     return [*chosen, *lines], {"driver_reason": interface.driver_reason, **data}
 
 
-def _af_packet(engine: Any, device: AfPacket) -> tuple[list[str], dict[str, Any]]:
+def _af_packet(engine: Any, interface: Interface, device: AfPacket) -> tuple[list[str], dict[str, Any]]:
     lines = ["  Linux PACKET socket interface v2", "  FEATURES:"]
     features = ["qdisc-bpass-enabled"] if device.options.qdisc_bypass else []
     features.append("cksum-gso-enabled")
     if device.alone:
         features.append("ingress-drop")
+    if interface.offload & OFFLOAD_IPIP:
+        features.append("ipip-gso-enabled")
     if device.fanout is not None:
         features.append(f"fanout hash, group {device.fanout}")
     lines += [f"    {feature}" for feature in features]
@@ -77,9 +79,11 @@ def _af_packet(engine: Any, device: AfPacket) -> tuple[list[str], dict[str, Any]
     return lines, {"features": features, "fanout": device.fanout, "rx_rings": rx, "tx_rings": tx}
 
 
-def _af_xdp(device: AfXdp) -> tuple[list[str], dict[str, Any]]:
+def _af_xdp(interface: Interface, device: AfXdp) -> tuple[list[str], dict[str, Any]]:
     """Where the program runs, who copies, and what Linux counted on each socket (XDP_STATISTICS)."""
     features = [*str(device.way).split(", "), "need-wakeup", *device.abilities()]
+    if interface.offload & OFFLOAD_IPIP:
+        features.append("ipip-gso-enabled")
     lines = [f"  AF_XDP sockets on netdev {device.linux_name}, driver {device.driver}", "  FEATURES:"]
     lines += [f"    {feature}" for feature in features]
     sockets = []

@@ -30,6 +30,7 @@ from dataclasses import replace
 
 from pyvpp.device.af_packet_socket import SOL_PACKET, Options, Queue, RingHeap, Statistics
 from pyvpp.device.ingress_drop import drop_ingress
+from pyvpp.device.ipip_segments import leave_ipip
 from pyvpp.device.linux_interface import LinuxInterface
 from pyvpp.device.offload import offload_of
 from pyvpp.linux import netns
@@ -73,6 +74,7 @@ class AfPacket:
         self.fanout: int | None = None
         self._seen_drops = 0
         self._ingress: int | None = None
+        self._egress: int | None = None
         self.offload = 0  # OFFLOAD_*: what may be left to Linux
         self._linux: LinuxInterface | None = None
         try:
@@ -137,6 +139,16 @@ class AfPacket:
         except OSError as error:
             log.info("%s: its packets go into Linux' network stack, too: %s", self.linux_name, error)
 
+    def leave_ipip(self) -> None:
+        """Leaves segments in IPIP to Linux from now on, where it can be (`ipip_segments`); not around the queueing
+        discipline, where packets pass no program."""
+        if self.options.qdisc_bypass or self._egress is not None:
+            return
+        sockets = [each for queue in self.queues for each in (queue.rings, queue.sender)]
+        self._egress, self.offload = netns.run_in(
+            self._namespace, lambda: leave_ipip(self.linux_name, self.ifindex, self.offload, sockets)
+        )
+
     @property
     def linux(self) -> LinuxInterface:
         """The interface as Linux shows it. There is none before `bind`."""
@@ -198,6 +210,9 @@ class AfPacket:
 
     def close(self) -> None:
         self.remove_program()
+        if self._egress is not None:
+            os.close(self._egress)
+            self._egress = None
         self._close_queues()
         if self._linux is not None:
             self._linux.close()

@@ -43,6 +43,7 @@ from pyvpp.device.af_xdp_ring import (
     PIECE_ROOM,
 )
 from pyvpp.device.af_xdp_socket import LEAST_SLOTS, Attach, Copy, Options, Queue, RingHeap, Statistics, open_sender
+from pyvpp.device.ipip_segments import leave_ipip
 from pyvpp.device.linux_interface import LinuxInterface
 from pyvpp.device.offload import offload_of
 from pyvpp.errors import OperatorError
@@ -144,6 +145,7 @@ class AfXdp:
         self._let_go = True
         self._rows: list[int] = []
         self._sender: socket.socket | None = None
+        self._egress: int | None = None
         netns.run_in(namespace, self._open)
 
     # ---- open ---------------------------------------------------------------------------------------------------
@@ -170,8 +172,20 @@ class AfXdp:
             self._close_others()
             raise
 
+    def leave_ipip(self) -> None:
+        """Leaves segments in IPIP to Linux from now on, where it can be (`ipip_segments`)."""
+        if self._sender is None or self._egress is not None:
+            return
+        sockets = [self._sender]
+        self._egress, self.offload = netns.run_in(
+            self._namespace, lambda: leave_ipip(self.linux_name, self.linux.ifindex, self.offload, sockets)
+        )
+
     def _close_others(self) -> None:
         self.linux.close()
+        if self._egress is not None:
+            os.close(self._egress)
+            self._egress = None
         if self._sender:
             self._sender.close()
 

@@ -30,6 +30,8 @@ def add_af_xdp_interface(
         raise OperatorError(f"interface {name} exists already")
     try:
         device = AfXdp(linux_name, engine.buffers.heap, namespace, options, all_multicast=uplink)
+        if not uplink:
+            device.leave_ipip()
     except OSError as error:
         raise OperatorError(f"Linux interface {linux_name}: {os.strerror(error.errno or 0)}") from error
     try:

@@ -7,10 +7,11 @@ of the pseudo header. A packet that is complete has that there by chance, one in
 for one that is not: of F = P (field and pseudo header's sum) and P + F + S = -0 (RFC 1071: right) follows that the
 checksum to be filled in, -(F + S), is P again.
 
-The segment size is nowhere in the packet. For TCP it is what the MTU leaves, as the sender's was. UDP has no such size
-that both ends agree on: a datagram longer than the MTU cannot be cut as its sender meant, and stays as it is, unless it
-shows where: a train of VXLAN packets behind one UDP header, which another pyvpp sends for a device to cut, has the same
-VXLAN header again and again, as far from the next as the first inner packet says that it is long.
+The segment size is nowhere in the packet. For TCP it is what the MTU leaves, less what the sender's may have been
+smaller: a pod's usually is, and with a size larger than its own a packet would be refused for the receiver's MTU. UDP
+has no such size that both ends agree on: a datagram longer than the MTU cannot be cut as its sender meant, and stays as
+it is, unless it shows where: a train of VXLAN packets behind one UDP header, which another pyvpp sends for a device to
+cut, has the same VXLAN header again and again, as far from the next as the first inner packet says that it is long.
 """
 
 from pyvpp.buffers import CSUM_PARTIAL
@@ -28,6 +29,7 @@ TCP, UDP, IPIP, IP6IP = 6, 17, 4, 41
 TCP_CHECKSUM, UDP_CHECKSUM = 16, 6
 VXLAN_HEADER = 8
 VXLAN_FLAGS = 0x00000008  # how its first four bytes are loaded; a tunnel may have any port
+SPARED = 100  # of the MTU, for tunnels of pods: Calico's take 20 (IPIP) to 80 (WireGuard)
 LAYERS = 6  # Ethernet, IP and UDP outside, Ethernet and IP inside; one to spare
 
 
@@ -133,7 +135,7 @@ def leave_to_device(m: Record, l4: int, field: int) -> None:
 def leave_segments(heap: U8, m: Record, l4: int, gso_type: int, mtu: int) -> None:
     """Notes a segmentation of TCP when the packet is longer than the MTU."""
     headers = l4 - int(m.cur) + (u8(heap, l4 + TCP_DATA_OFFSET) >> 4 << 2)
-    size = mtu + ETHERNET_HEADER - headers
+    size = mtu - SPARED + ETHERNET_HEADER - headers
     if int(m.len) > mtu + ETHERNET_HEADER + TAG and size > 0:
         m.gso_type = gso_type
         m.gso_size = size

@@ -47,6 +47,16 @@ def load_word(destination: Register, base: Register, offset: int) -> list[Instru
     return [Instruction(0x61, destination, base, offset)]
 
 
+def load_byte(destination: Register, base: Register, offset: int) -> list[Instruction]:
+    """destination = *(u8 *)(base + offset)"""
+    return [Instruction(0x71, destination, base, offset)]
+
+
+def store_word(base: Register, offset: int, source: Register) -> list[Instruction]:
+    """*(u32 *)(base + offset) = source"""
+    return [Instruction(0x63, base, source, offset)]
+
+
 def load_map(destination: Register, map_fd: int) -> list[Instruction]:
     """destination = the map of a file descriptor; the loader puts its address there (BPF_PSEUDO_MAP_FD)."""
     return [Instruction(0x18, destination, 1, immediate=map_fd), Instruction(0)]
@@ -55,6 +65,32 @@ def load_map(destination: Register, map_fd: int) -> list[Instruction]:
 def set_to(destination: Register, value: int) -> list[Instruction]:
     """destination = value"""
     return [Instruction(0xB7, destination, immediate=value)]
+
+
+def copy_register(destination: Register, source: Register) -> list[Instruction]:
+    """destination = source"""
+    return [Instruction(0xBF, destination, source)]
+
+
+def add(destination: Register, value: int) -> list[Instruction]:
+    """destination += value"""
+    return [Instruction(0x07, destination, immediate=value)]
+
+
+def when(register: Register, value: int, *body: list[Instruction]) -> list[Instruction]:
+    """if register == value: body"""
+    return _past(0x55, register, value, body)
+
+
+def unless(register: Register, value: int, *body: list[Instruction]) -> list[Instruction]:
+    """if register != value: body"""
+    return _past(0x15, register, value, body)
+
+
+def _past(opcode: int, register: Register, value: int, body: tuple[list[Instruction], ...]) -> list[Instruction]:
+    """The body behind a jump past it."""
+    inside = [each for group in body for each in group]
+    return [Instruction(opcode, register, 0, len(inside), value), *inside]
 
 
 def call(helper: int) -> list[Instruction]:

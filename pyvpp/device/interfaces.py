@@ -51,6 +51,7 @@ def add_host_interface(
     try:
         if prepared is None:
             device = AfPacket(linux_name, namespace, options, all_multicast=uplink, alone=uplink)
+            device.leave_ipip()
         else:
             device = prepared
             device.bind()
@@ -207,8 +208,8 @@ def _closed_on_failure(device: AfPacket | Tap) -> Iterator[None]:
 
 
 def follow_devices(engine: "Engine") -> None:
-    """Once a second: link state as Linux has it, and what Linux lost because the ring was full. A TAP whose device is
-    gone, a pod's that died, stays until deleted."""
+    """Once a second: link state as Linux has it, what it does for us by now, and what Linux lost because the ring was
+    full. A TAP whose device is gone, a pod's that died, stays until deleted."""
     missed = engine.tables["interface_rx_miss"].arrays[0]
     for interface in engine.interfaces:
         device = interface.device
@@ -216,6 +217,7 @@ def follow_devices(engine: "Engine") -> None:
             if isinstance(device, AfPacket | AfXdp):
                 missed[interface.sw_if_index] += device.newly_missed()
                 engine.interfaces.set_link(interface, device.link_up())
+                engine.interfaces.set_offload(interface, device.offload)
                 if isinstance(device, AfXdp):
                     device.push()
             elif isinstance(device, Tap) and interface.link_up and not device.alive():

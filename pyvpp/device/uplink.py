@@ -161,6 +161,7 @@ def settle_uplink(taken: Any, uplink: Interface) -> list[str]:
     """What packets need not wait for, once they flow; what could not be done."""
     if isinstance(uplink.device, AfPacket):
         uplink.device.be_alone()
+    uplink.device.leave_ipip()
     return list(taken.settle())
 
 

@@ -217,3 +217,15 @@ def test_gro_has_joined_what_came_from_a_peer_without_offloads(lab: Lab) -> None
         while lab.pyvpp.counter("gro", "packets coalesced") == before:
             assert time.monotonic() < deadline
             transfer(lab.peer, lab.near["pod"], POD, megabytes=4)
+
+
+def test_large_packets_cross_an_ipip_tunnel_whole(lab: Lab) -> None:
+    """The veth behind it takes 64 KiB, so nobody segments; without TSO it is Linux that does, behind pyvpp."""
+    eventually(
+        lambda: "ipip-gso-enabled" in lab.pyvpp.ctl("show hardware-interfaces host-eth1"), "segments left to Linux"
+    )
+    for whose in ("nobody", "near"):
+        with lab.without_offloads(WITHOUT[whose]):
+            before = lab.pyvpp.counter("gso-ip4", "segments sent")
+            transfer(lab.near["pod"], lab.far_pod, FAR_POD, megabytes=4)
+            assert lab.pyvpp.counter("gso-ip4", "segments sent") == before

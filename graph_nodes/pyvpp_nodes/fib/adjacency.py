@@ -18,7 +18,7 @@ import numpy as np
 
 from pyvpp_nodes.fib.family import IP4, IP6, Family
 from pyvpp_nodes.fib.pool import Pool
-from pyvpp_nodes.fib.tables import ADJACENCY, NODE_OF_KIND, NODE_OF_KIND6, REWRITE_MAX, Kind
+from pyvpp_nodes.fib.tables import ADJACENCY, NODE_OF_KIND, NODE_OF_KIND6, REWRITE_MAX, STACKED_STRAIGHT, Kind
 
 DROP, PUNT, UNREACHABLE, PROHIBIT = range(4)
 FIXED = (Kind.DROP, Kind.PUNT, Kind.UNREACHABLE, Kind.PROHIBIT)
@@ -213,7 +213,7 @@ class Adjacencies:
         adjacency.under = straight or DROP
         if straight:
             self._by_index[straight].stacked.add(index)
-            self._stack_on(index, self.next_of(straight), straight)
+            self._stack_on(index, self.next_of(straight), straight, STACKED_STRAIGHT)
         elif straight is None and load_balance:
             self._stack_on(index, self.node(f"{(adjacency.family or IP4).name}-load-balance"), load_balance)
         else:
@@ -312,7 +312,8 @@ class Adjacencies:
             self._array["next"][index] = next_
             self._array["stacked_next"][index] = next_
 
-    def _stack_on(self, index: int, next_: int, adj: int) -> None:
+    def _stack_on(self, index: int, next_: int, adj: int, flags: int = 0) -> None:
+        """No node is behind load balances and behind adjacencies: with the same next the flags are the same."""
         array = self._records()
         record = array[index]
         if int(record.stacked_next) == next_ and int(record.adj) == adj:
@@ -324,6 +325,7 @@ class Adjacencies:
             array["adj"][index] = adj
             array["stacked_next"][index] = next_
             array["next"][index] = next_
+            array["flags"][index] = flags
 
     def _write(self, adjacency: Adjacency) -> None:
         """Everything but the head, then the head in one store."""

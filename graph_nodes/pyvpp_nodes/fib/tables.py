@@ -43,6 +43,8 @@ NODE_OF_KIND = {
 """Where a load balance sends packets for an adjacency, after the family's name: ip4-rewrite."""
 NODE_OF_KIND6 = {**NODE_OF_KIND, Kind.ARP: "discover-neighbor"}
 
+STACKED_STRAIGHT = 1
+"""A midchain's `adj` is the adjacency of the only path to the tunnel's other end, not a load balance."""
 LB_PASS_THROUGH = 1
 LB_RECEIVE = 2
 
@@ -69,7 +71,7 @@ ADJACENCY = record_dtype(
         ("address", np.uint32),  # IPv4: next hop; glean: the prefix; local: the address
         ("adj", np.uint32),  # midchain: what it is stacked on, to be m.adj
         ("stacked_next", np.uint16),
-        ("flags", np.uint16),
+        ("flags", np.uint16),  # midchain: STACKED_STRAIGHT
         ("rewrite", np.uint8, (REWRITE_MAX,)),
         ("source", np.uint32),  # IPv4 glean: the connected address, for ARP requests
         ("prefix_length", np.uint8),

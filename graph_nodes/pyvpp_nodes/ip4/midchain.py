@@ -6,6 +6,9 @@ header comes from the adjacency with a length of zero; its length is filled in a
 Starts the arc ip4-output of the tunnel, whose end is tunnel-output; does what that would do at once where the arc is
 empty and the packet is not traced. A packet that went into so many tunnels that its buffer has no room in front is
 dropped.
+
+A large packet, whose segmentation was left to a device, goes through an IPIP tunnel whole where the device that the
+tunnel's outer packets leave by segments in such tunnels, and as segments, which gso-ip4 makes, elsewhere.
 """
 
 from enum import IntEnum
@@ -13,13 +16,15 @@ from typing import Any
 
 from numba import uint64
 
-from pyvpp.buffers import LOCALLY_ORIGINATED, TRACED, is_small_with_room, slot_start
+from pyvpp.buffers import CSUM_PARTIAL, LOCALLY_ORIGINATED, TRACED, is_small_with_room, slot_start
 from pyvpp.features import enter_arc
+from pyvpp.interface import OFFLOAD_IPIP
 from pyvpp.jit import inline, jit, outline, rare_case
 from pyvpp.node import node, set_error
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, le32, le64, put_be16, put_le32, put_le64
 from pyvpp_nodes.fib.forwarding import NONE, count_on
+from pyvpp_nodes.fib.tables import STACKED_STRAIGHT, Kind
 from pyvpp_nodes.fib.traced import format_rewritten
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.forward import (
@@ -28,14 +33,29 @@ from pyvpp_nodes.ip4.forward import (
     Counter,
     adjacency_to_expect,
     is_plain,
+    largest_packet,
     prepend,
     refuse,
     verdict,
 )
 from pyvpp_nodes.ip4.forward import Next as Refused
-from pyvpp_nodes.ip4.header import CHECKSUM, HEADER_BYTES, ID, SOURCE, TOTAL_LENGTH, TTL, decrement_ttl, patched
+from pyvpp_nodes.ip4.header import (
+    CHECKSUM,
+    HEADER_BYTES,
+    ID,
+    IP_IN_IP,
+    PROTOCOL,
+    SOURCE,
+    TOTAL_LENGTH,
+    TTL,
+    decrement_ttl,
+    header_bytes,
+    patched,
+)
 from pyvpp_nodes.ip4.tunnel_output import leave_tunnel
 
+NEIGHBOR = int(Kind.REWRITE)
+LONGEST = 0xFFFF
 OUTER_ROOM = HEADER_BYTES + LINK_LAYER_ROOM
 
 
@@ -73,15 +93,34 @@ def fix_length(heap: U8, outer: int, length: int) -> None:
     put_be16(heap, outer + TOTAL_LENGTH, length & 0xFFFF)
 
 
+@inline
+def stays_whole(heap: U8, m: Record, ip: int, adjacency: Record, adjacencies: Records, interfaces: Records) -> bool:
+    """Whether a large packet may be left to the device behind an IPIP tunnel: TCP or UDP right behind its IP header, so
+    the tunnel is the only one, and one path to a neighbor, whose MTU the segments do not exceed."""
+    if adjacency.flags & STACKED_STRAIGHT == 0 or m.flags & CSUM_PARTIAL == 0:
+        return False
+    below = adjacencies[uint64(adjacency.adj)]
+    return bool(
+        adjacency.rewrite_bytes == HEADER_BYTES
+        and adjacency.rewrite[PROTOCOL] == IP_IN_IP
+        and below.kind == NEIGHBOR
+        and interfaces[uint64(below.sw_if_index)].offload & OFFLOAD_IPIP
+        and m.csum_start == ip + header_bytes(heap, ip)
+        and int64(m.len) + HEADER_BYTES <= LONGEST
+        and largest_packet(heap, m, ip, int64(m.csum_start)) + HEADER_BYTES <= int64(below.mtu)
+    )
+
+
 @outline
 def forward(
     heap: U8,
     m: Record,
     b: int,
     ip: int,
-    adjacency: Record,
+    adjacencies: Records,
     counters: U64,
     error_base: int,
+    interfaces: Records,
     feature_chains: U16,
     ip4_output_arc: U32,
     interface_tx: Records,
@@ -89,10 +128,11 @@ def forward(
 ) -> int:
     """The next of a packet that is not plain, or whose tunnel has more than an IPv4 header."""
     rare_case()
+    adjacency = adjacencies[m.adj]
     decision = verdict(heap, m, ip, int64(adjacency.mtu))
     if decision != FORWARD:
         return refuse(m, decision, int64(adjacency.mtu), counters, error_base)
-    if m.gso_type:
+    if m.gso_type and not stays_whole(heap, m, ip, adjacency, adjacencies, interfaces):
         return int64(Next.GSO)  # comes back in segments
     if ip - int64(adjacency.rewrite_bytes) - LINK_LAYER_ROOM < slot_start(b):
         return set_error(m, counters, error_base, Counter.NO_ROOM, int64(Next.DROP))
@@ -132,6 +172,7 @@ def ip4_midchain(
     counters: U64,
     error_base: int,
     adjacencies: Records,
+    interfaces: Records,
     feature_chains: U16,
     ip4_output_arc: U32,
     interface_tx: Records,
@@ -169,9 +210,10 @@ def ip4_midchain(
                 m,
                 int64(b),
                 ip,
-                adjacencies[m.adj],
+                adjacencies,
                 counters,
                 error_base,
+                interfaces,
                 feature_chains,
                 ip4_output_arc,
                 interface_tx,

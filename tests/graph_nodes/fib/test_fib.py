@@ -15,7 +15,7 @@ from pyvpp_nodes.fib.entry import DROP_PATH, Path, Source, Via, attached, attach
 from pyvpp_nodes.fib.family import IP6
 from pyvpp_nodes.fib.fib import DEFAULTS, OWN_ROUTES
 from pyvpp_nodes.fib.load_balance import normalize
-from pyvpp_nodes.fib.tables import LB_PASS_THROUGH, LB_RECEIVE
+from pyvpp_nodes.fib.tables import LB_PASS_THROUGH, LB_RECEIVE, STACKED_STRAIGHT
 
 UP = ADMIN_UP | LINK_UP
 MAC = bytes.fromhex("0200000000aa")
@@ -253,6 +253,7 @@ def stacked(bench: Any, index: int) -> tuple[str, str]:
     record = bench.tables["adjacencies"].array[index]
     assert record.next == record.stacked_next
     node = bench.hop(int(record.stacked_next), int(record.adj))[0]
+    assert int(record.flags) == (0 if node in ("ip4-load-balance", "ip4-drop") else STACKED_STRAIGHT)
     return (node, "") if node == "ip4-load-balance" else bench.hop(int(record.stacked_next), int(record.adj))
 
 

@@ -7,12 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import IP
 
-from pyvpp.buffers import HEADROOM, LOCALLY_ORIGINATED, TRACED
+from pyvpp.buffers import CSUM_PARTIAL, HEADROOM, LOCALLY_ORIGINATED, TRACED
+from pyvpp.interface import OFFLOAD_ALL, OFFLOAD_IPIP
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.fib.forwarding import WORTH_EXPECTING
-from pyvpp_nodes.fib.tables import Kind
+from pyvpp_nodes.fib.tables import STACKED_STRAIGHT, Kind
 from pyvpp_nodes.ip4.midchain import Counter, Next, ip4_midchain
-from tests.graph_nodes.forwarding import Fib, frames, internet_checksum, ip4, ip4_packets, with_checksum
+from tests.graph_nodes.forwarding import (
+    Fib,
+    frames,
+    interface_table,
+    internet_checksum,
+    ip4,
+    ip4_packets,
+    udp,
+    with_checksum,
+)
 
 
 def outer_header(source: str, destination: str) -> bytes:
@@ -129,3 +139,94 @@ def test_the_output_arc_of_the_tunnel():
         result = run_kernel(ip4_midchain, packets, tables)
         assert result.nexts == [UNDER[1][1] if k == 1 else 0x8077 for k in range(n)]
         assert int(result.tables["interface_tx"]["packets"][INTERFACES[0]]) == 0  # tunnel-output will count them
+
+
+SEGMENTS, NO_SEGMENTS = 1, 2  # interfaces: whose device segments what is in IPIP, and whose does not
+WITH_DEVICES = {
+    "interfaces": interface_table({SEGMENTS: {"offload": OFFLOAD_IPIP}, NO_SEGMENTS: {"offload": OFFLOAD_ALL}})
+}
+LINKS = {
+    "neighbor": FIB.adjacency(Kind.REWRITE, SEGMENTS, mtu=1500),
+    "another device": FIB.adjacency(Kind.REWRITE, NO_SEGMENTS, mtu=1500),
+    "unknown neighbor": FIB.adjacency(Kind.ARP, SEGMENTS, mtu=1500),
+    "another tunnel": FIB.adjacency(Kind.MIDCHAIN, SEGMENTS, mtu=1500),
+    "smaller": FIB.adjacency(Kind.REWRITE, SEGMENTS, mtu=1200),
+}
+LARGE = {  # what a large packet finds below its tunnel, and whether it is left whole
+    **{
+        name: FIB.adjacency(Kind.MIDCHAIN, 3, HEADERS[1], mtu=1480, adj=link, stacked_next=0x8123, flags=STACKED_STRAIGHT)
+        for name, link in LINKS.items()
+    },
+    "several paths": FIB.adjacency(Kind.MIDCHAIN, 3, HEADERS[1], mtu=1480, adj=LINKS["neighbor"], stacked_next=0x8123),
+    "not IPIP": FIB.adjacency(
+        Kind.MIDCHAIN, 3, outer_header("10.1.2.1", "10.1.2.2")[:9] + b"\x2f" + HEADERS[1][10:], mtu=1480,
+        adj=LINKS["neighbor"], stacked_next=0x8123, flags=STACKED_STRAIGHT,
+    ),
+    "more than IP": FIB.adjacency(
+        Kind.MIDCHAIN, 3, HEADERS[1] + bytes(4), mtu=1480, adj=LINKS["neighbor"], stacked_next=0x8123,
+        flags=STACKED_STRAIGHT,
+    ),
+}  # fmt: skip
+
+
+def large_packet(kind: int, n: int, size: int, options: bytes = b"", df: bool = True, **fields: int) -> Packet:
+    """TCP (1) or UDP (5) with n bytes of payload, to be cut by `size`."""
+    transport = udp() if kind == 5 else struct.pack("!HHIIBBHHH", 1, 2, 3, 4, 8 << 4, 0x10, 5, 0, 0) + bytes(12)
+    data = ip4(transport + bytes(n), protocol=17 if kind == 5 else 6, options=options, fragment=0x4000 * df)
+    checksum = {"csum_start": 20 + len(options), "csum_offset": 6 if kind == 5 else 16, "flags": CSUM_PARTIAL}
+    return Packet(data, gso_type=kind, gso_size=size, **{**checksum, **fields})
+
+
+@given(
+    frames(
+        st.tuples(
+            st.sampled_from(sorted(LARGE)), st.sampled_from([1, 0x81, 5]), st.integers(1, 4000),
+            st.one_of(st.integers(100, 1500), st.sampled_from([1408, 1409, 1128, 1129, 1432, 1433, 1152, 1153])),
+            st.sampled_from([b"", b"\1" * 4]), st.booleans(),
+        )
+    )
+)  # fmt: skip
+def test_large_packets_stay_whole_where_the_device_segments(cases):
+    """1408 bytes of TCP with its options, and 1432 of UDP, are what an MTU of 1480 leaves; less 300 the other one."""
+    packets = []
+    for name, kind, n, size, options, df in cases:
+        packets.append(large_packet(kind, n, size, options, df, adj=LARGE[name]))
+    result = run_kernel(ip4_midchain, packets, {**FIB.tables, **WITH_DEVICES})
+    for (name, kind, _, size, options, df), packet, next_, data, m in zip(
+        cases, packets, result.nexts, result.packets, result.meta, strict=True
+    ):
+        segment = 20 + len(options) + (8 if kind == 5 else 32) + size
+        if segment > 1480:
+            assert (next_, data) == (Next.ICMP_ERROR if df else Next.FRAG, packet.data)
+        elif name != "neighbor" and (name != "smaller" or segment + 20 > 1200):
+            assert (next_, data) == (Next.GSO, packet.data)
+        else:
+            inner = with_checksum(packet.data[:8] + bytes([packet.data[8] - 1]) + packet.data[9:])
+            outer = with_checksum(HEADERS[1][:2] + struct.pack("!H", 20 + len(inner)) + HEADERS[1][4:])
+            assert (next_, data) == (0x8123, outer + inner)
+            assert (int(m["gso_type"]), int(m["gso_size"])) == (kind, size)
+            assert int(m["csum_start"]) - int(m["cur"]) == 40 + len(options)
+            assert (int(m["l3"]), int(m["adj"]), int(m["tx"])) == (int(m["cur"]), LINKS[name], 3)
+
+
+def test_the_longest_that_stays_whole():
+    for n in range(0xFFFF - 20 - 52 - 2, 0xFFFF - 20 - 52 + 3):
+        result = run_kernel(
+            ip4_midchain, [large_packet(1, n, 1400, adj=LARGE["neighbor"])], {**FIB.tables, **WITH_DEVICES}
+        )
+        assert result.nexts == [0x8123 if 20 + 52 + n <= 0xFFFF else Next.GSO]
+
+
+@pytest.mark.parametrize("fields", [{"flags": 0}, {"csum_start": 24}, {"csum_start": 60}])
+def test_a_checksum_elsewhere_is_not_left_to_the_device(fields):
+    """One inside another tunnel, or none at all: a train that nobody has put into a tunnel."""
+    result = run_kernel(
+        ip4_midchain, [large_packet(1, 3000, 1000, adj=LARGE["neighbor"], **fields)], {**FIB.tables, **WITH_DEVICES}
+    )
+    assert result.nexts == [Next.GSO]
+
+
+@pytest.mark.parametrize(("size", "next_"), [(1127, 0x8123), (1128, 0x8123), (1129, Next.GSO)])
+def test_segments_as_long_as_the_device_takes(size, next_):
+    packet = large_packet(1, 3000, size, adj=LARGE["smaller"])
+    assert run_kernel(ip4_midchain, [packet], {**FIB.tables, **WITH_DEVICES}).nexts == [next_]

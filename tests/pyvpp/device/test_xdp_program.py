@@ -33,7 +33,9 @@ def test_an_instruction_is_struct_bpf_insn(code: int, dst: Register, src: int, o
 
 
 LD, LDX, ALU64, JMP = 0x00, 0x01, 0x07, 0x05  # BPF_CLASS
-W, DW, IMM, MEM, MOV, K, CALL, EXIT = 0x00, 0x18, 0x00, 0x60, 0xB0, 0x00, 0x80, 0x90
+STX = 0x03
+W, B, DW, IMM, MEM, ADD, MOV, K, X, CALL, EXIT = 0x00, 0x10, 0x18, 0x00, 0x60, 0x00, 0xB0, 0x00, 0x08, 0x80, 0x90
+JEQ, JNE = 0x10, 0x50
 
 
 def test_opcodes_are_made_of_their_fields() -> None:
@@ -41,9 +43,22 @@ def test_opcodes_are_made_of_their_fields() -> None:
     assert bpf.set_to(Register.R3, 2) == [Instruction(ALU64 | MOV | K, Register.R3, immediate=2)]
     assert bpf.call(51) == [Instruction(JMP | CALL, immediate=51)]
     assert bpf.leave() == [Instruction(JMP | EXIT)]
+    assert bpf.load_byte(Register.R2, Register.R10, -8) == [Instruction(LDX | B | MEM, Register.R2, Register.R10, -8)]
+    assert bpf.store_word(Register.R1, 8, Register.R2) == [Instruction(STX | W | MEM, Register.R1, Register.R2, 8)]
+    assert bpf.copy_register(Register.R6, Register.R1) == [Instruction(ALU64 | MOV | X, Register.R6, Register.R1)]
+    assert bpf.add(Register.R3, -8) == [Instruction(ALU64 | ADD | K, Register.R3, immediate=-8)]
     first, second = bpf.load_map(Register.R1, 7)
     assert first == Instruction(LD | DW | IMM, Register.R1, 1, immediate=7)  # source 1: BPF_PSEUDO_MAP_FD
     assert second == Instruction(0)
+
+
+def test_a_condition_jumps_past_its_body() -> None:
+    body = [*bpf.set_to(Register.R0, 1), *bpf.load_map(Register.R1, 7)]
+    for condition, opposite in ((bpf.when, JNE), (bpf.unless, JEQ)):
+        assert condition(Register.R2, -5, body[:1], body[1:]) == [
+            Instruction(JMP | opposite | K, Register.R2, 0, len(body), -5),
+            *body,
+        ]
 
 
 def test_the_program() -> None:
