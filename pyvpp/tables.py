@@ -91,6 +91,13 @@ def _large_pages(size: int) -> Any:
     return np.frombuffer(memory, np.uint8)
 
 
+def clear_row(array: Any, row: int, *descriptors: str) -> None:
+    """Makes a row a new one's, but for fields that hold file descriptors, which name none: 0 is somebody's."""
+    array[row] = np.zeros((), array.dtype)
+    for field in descriptors:
+        array[field][row] = -1
+
+
 class TableInstance:
     """A declared table's arrays: one, or one for each worker. All zeros at first."""
 

@@ -48,6 +48,7 @@ from pyvpp.device.linux_interface import LinuxInterface
 from pyvpp.device.offload import offload_of
 from pyvpp.errors import OperatorError
 from pyvpp.linux import netns, xdp_features
+from pyvpp.tables import clear_row
 
 T = TypeVar("T")
 
@@ -317,9 +318,9 @@ class AfXdp:
 
     def detach(self, tables: Any, sw_if_index: int) -> None:
         """Takes the rings from the kernels; to be done at a barrier, before `close`."""
-        for name in ("af_xdp_rx_queues", "af_xdp_tx_queues"):
-            for row in self._rows:
-                tables[name].array[row] = np.zeros((), tables[name].dtype)
+        for row in self._rows:
+            clear_row(tables["af_xdp_rx_queues"].array, row, "fd")
+            clear_row(tables["af_xdp_tx_queues"].array, row, "fd", "send_fd")
         tables["af_xdp_interfaces"].array["queues"][sw_if_index] = 0
 
     def return_lent(self, buffers: Buffers, sw_if_index: int) -> int:

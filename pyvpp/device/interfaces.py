@@ -18,7 +18,7 @@ from pyvpp.device.af_xdp import AfXdp
 from pyvpp.device.tap import Tap, open_namespace, open_pod_tun
 from pyvpp.errors import OperatorError
 from pyvpp.interface import P2P, UPLINK, Interface
-from pyvpp.tables import TableInstance
+from pyvpp.tables import TableInstance, clear_row
 from pyvpp.worker import Worker
 
 if TYPE_CHECKING:
@@ -81,9 +81,9 @@ def _attach_rings(engine: "Engine", interface: Interface, device: AfPacket) -> N
     def close() -> None:
         with engine.barrier():
             for row in rows:
-                rx.array[row] = 0
+                clear_row(rx.array, row, "fd")
             for array in tx.arrays:
-                array[interface.sw_if_index] = 0
+                clear_row(array, interface.sw_if_index, "fd", "send_fd")
         device.unmap(engine.buffers.heap)
         device.close()
 
@@ -133,9 +133,9 @@ def add_tap_interface(
     def close() -> None:
         with engine.barrier():
             for row in rows:
-                rx.array[row] = 0
+                clear_row(rx.array, row, "fd", "epoll_fd")
             for array in tx.arrays:
-                array["fd"][interface.sw_if_index] = -1
+                clear_row(array, interface.sw_if_index, "fd")
         with contextlib.suppress(OSError):
             tap.close()
 

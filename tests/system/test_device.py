@@ -43,9 +43,11 @@ from pyvpp.buffers import (
 from pyvpp.device import af_packet_input, af_packet_ring, af_packet_socket, af_packet_tx, tap, tap_input, tap_tx
 from pyvpp.device.af_packet import AfPacket
 from pyvpp.device.af_packet_socket import Options
+from pyvpp.device.interfaces import add_host_interface, add_tap
 from pyvpp.device.syscalls import take_socket_error
 from pyvpp.device.tap import Tap, open_pod_tun
 from pyvpp.device.uplink import let_go
+from pyvpp.engine import Engine
 from pyvpp.interface import ADMIN_UP, HOST, INTERFACE, UPLINK
 from pyvpp.jit import jit
 from pyvpp.linux import netns
@@ -881,6 +883,25 @@ def test_what_linux_does_not_take_does_not_wait_in_the_ring(pair: Namespaces) ->
             peer.recv(2000)
     rig.done()
     device.close()
+
+
+def test_a_deleted_interface_names_no_descriptor(pair: Namespaces) -> None:
+    """0 would be pyvpp's standard input, and later somebody's socket."""
+    engine = Engine(workers=2, buffers=1024, hugepages="off")
+    for interface in (
+        add_host_interface(engine, "veth0", namespace=pair.near),
+        add_tap(engine, "tap0", namespace=f"/run/netns/{pair.names[0]}", tun=True),
+    ):
+        kind = "tap" if interface.kind == "tun" else "af_packet"
+        rx, tx = (engine.tables[f"{kind}_{way}_queues"].arrays for way in ("rx", "tx"))
+        fields = [(tx, name) for name in tx[0].dtype.names if name in ("fd", "send_fd")]
+        used = np.flatnonzero(rx[0]["sw_if_index"] == interface.sw_if_index)
+        assert len(used) == len(tx) == 2 and (rx[0]["fd"][used] > 2).all()
+        assert all(array[name][interface.sw_if_index] > 2 for arrays, name in fields for array in arrays)
+        engine.interfaces.delete(interface)
+        assert (rx[0]["fd"][used] == -1).all() and not rx[0]["sw_if_index"][used].any()
+        assert all(array[name][interface.sw_if_index] == -1 for arrays, name in fields for array in arrays)
+    engine.close()
 
 
 def switch_offload(command: int, name: str, on: bool) -> None:
