@@ -94,6 +94,10 @@ class Interface:
         """No Ethernet: bare IP packets, one neighbor that needs no address."""
         return bool(self.flags & P2P)
 
+    def tx_queue(self, worker: int, workers: int) -> int:
+        """The transmit queue by which a worker sends: its own, or one of fewer, as many as the device has files."""
+        return worker % (len(getattr(self.device, "fds", ())) or workers)
+
 
 class Interfaces:
     """All interfaces of an engine."""

@@ -49,6 +49,10 @@ class TraceRecord:
     flags_of: Callable[[int], int] = lambda sw_if_index: 0
     fib_index: int = 0
     instance: int = 0
+    rx_queue: int = 0
+    """the interface's queue that an input node reads"""
+    tx_queue: int = 0
+    """the one of `tx` by which this worker sends"""
     stack: Any = None
     """what plugins keep of their own, `engine.stack`"""
 
@@ -70,7 +74,7 @@ class TraceRecord:
         return self.p2p(int(self.meta["tx"]))
 
 
-def _record(engine: "Engine", row: Any) -> TraceRecord:
+def _record(engine: "Engine", worker: int, row: Any) -> TraceRecord:
     meta = row["meta"]
     at = max(0, min(int(meta["cur"]), int(row["before"])) - int(row["first"]))
     length = max(0, int(meta["len"]) + int(meta["cur"]) - int(row["first"]))
@@ -84,15 +88,19 @@ def _record(engine: "Engine", row: Any) -> TraceRecord:
         interface = interfaces.get(sw_if_index)
         return bool(interface and interface.p2p)
 
-    node = engine.graph.get(int(row["node"]))
+    index = int(row["node"])
+    node = engine.graph.get(index)
+    tx = interfaces.get(int(meta["tx"]))
     return TraceRecord(
         data=row["data"].tobytes()[at : min(length, TRACE_BYTES)],
         meta=meta,
         next=engine.graph.name_of(int(row["next"])),
-        node=engine.graph.name_of(int(row["node"])),
+        node=engine.graph.name_of(index),
         name_of=name_of,
         p2p=p2p,
         instance=node.instance if node else 0,
+        rx_queue=next((queue.number for queue in engine.rx_queues if queue.node == index), 0),
+        tx_queue=tx.tx_queue(worker, len(engine.workers)) if tx else 0,
         stack=engine.stack,
     )
 
@@ -125,7 +133,7 @@ def show_trace(engine: "Engine", limit: int = 50) -> tuple[str, list[Any]]:
             lines += [f"Packet {number}", ""]
             hops = []
             for row in rows:
-                record = _record(engine, row)
+                record = _record(engine, worker, row)
                 node = engine.graph.get(int(row["node"]))
                 formatter = node.node.trace if node else None  # its interface may have been deleted meanwhile
                 text = formatter(record) if formatter else [f"next {record.next}"]

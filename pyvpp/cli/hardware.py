@@ -31,8 +31,10 @@ def queues(engine: Any, interface: Interface) -> tuple[list[str], dict[str, Any]
 
 def _tx_threads(interface: Interface, workers: int) -> dict[int, list[int]]:
     """The threads that send by each transmit queue: one each where there are as many queues as workers."""
-    n = min(len(getattr(interface.device, "fds", ())) or workers, workers)
-    return {queue: [worker + 1 for worker in range(workers) if worker % n == queue] for queue in range(n)}
+    threads: dict[int, list[int]] = {}
+    for worker in range(workers):
+        threads.setdefault(interface.tx_queue(worker, workers), []).append(worker + 1)
+    return threads
 
 
 def _ranges(threads: list[int]) -> str:

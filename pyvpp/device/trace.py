@@ -20,23 +20,27 @@ def offload_lines(record: TraceRecord) -> list[str]:
     ]
 
 
+def _received(record: TraceRecord) -> str:
+    return f"{record.rx_name} {record.len} bytes"
+
+
 def format_af_packet_input(record: TraceRecord) -> list[str]:
     return [
-        f"af_packet: hw_if_index {record.rx} rx-queue 0 next {record.next}, {record.rx_name} {record.len} bytes",
+        f"af_packet: hw_if_index {record.rx} rx-queue {record.rx_queue} next {record.next}, {_received(record)}",
         *offload_lines(record),
     ]
 
 
 def format_af_xdp_input(record: TraceRecord) -> list[str]:
     return [
-        f"af_xdp: hw_if_index {record.rx} next {record.next}, {record.rx_name} {record.len} bytes",
+        f"af_xdp: hw_if_index {record.rx} rx-queue {record.rx_queue} next {record.next}, {_received(record)}",
         *offload_lines(record),
     ]
 
 
 def format_tap_input(record: TraceRecord) -> list[str]:
     return [
-        f"virtio: hw_if_index {record.rx} next {record.next} vring 0, {record.rx_name} {record.len} bytes",
+        f"virtio: hw_if_index {record.rx} next {record.next} vring {record.rx_queue}, {_received(record)}",
         *offload_lines(record),
     ]
 
@@ -44,7 +48,7 @@ def format_tap_input(record: TraceRecord) -> list[str]:
 def _format_tx(kind: str, record: TraceRecord) -> list[str]:
     packet = format_packet(record.data, ethernet=not record.tx_p2p)
     return [
-        f"{kind}: hw_if_index {record.tx} tx-queue 0, {record.tx_name} {record.len} bytes",
+        f"{kind}: hw_if_index {record.tx} tx-queue {record.tx_queue}, {record.tx_name} {record.len} bytes",
         *offload_lines(record),
         *(f"  {line}" for line in packet),
     ]

@@ -2,6 +2,7 @@
 """Which worker reads which queue, and when it sleeps: on real worker threads, their rounds and system calls counted."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from pyvpp.errors import OperatorError
 from pyvpp.interface import Interface
 from pyvpp.jit import COMPILED
 from pyvpp.worker import Worker
+from tests.graph_nodes.forwarding import ip4, udp
 from tests.graph_nodes.lab import Plug
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not COMPILED, reason="the dispatcher is native code")]
@@ -45,8 +47,8 @@ class Plugs:
     def poll_fds(self, queue: int) -> tuple[int, ...]:
         return (self.fds[queue],)
 
-    def send(self, queue: int = 0) -> None:
-        self.plugs[queue].linux.send(PACKET)
+    def send(self, queue: int = 0, packet: bytes = PACKET) -> None:
+        self.plugs[queue].linux.send(packet)
 
     def close(self) -> None:
         for plug in self.plugs:
@@ -67,6 +69,9 @@ class Stand:
     def run(self, line: str) -> Any:
         """What a command answers as JSON."""
         return asyncio.run(command_tree(self.engine.declarations.packages).run(self.engine, line)).data
+
+    def tell(self, line: str) -> None:
+        asyncio.run(command_tree(self.engine.declarations.packages).run(self.engine, line))
 
     def placement(self) -> list[tuple[str, int, int]]:
         """Interface, queue and worker of all queues."""
@@ -175,6 +180,28 @@ def test_what_cannot_be_is_said(stand: Stand, line: str, said: str) -> None:
     stand.plug(queues=2)
     with pytest.raises(CommandError, match=said):
         stand.run(line)
+
+
+def test_a_trace_names_the_queues(stand: Stand) -> None:
+    """The one a packet came by, and the one by which the worker that had it sends."""
+    _, device = stand.plug(queues=3)
+    stand.plug(queues=2)
+    stand.plug()
+    for name, network in (("tun0", "10.0.0"), ("tun1", "10.1.0"), ("tun2", "10.2.0")):
+        stand.tell(f"set interface ip address {name} {network}.1/24")
+    stand.tell("trace add tap-input 9")
+    assert stand.placement()[:3] == [("tun0", 0, 0), ("tun0", 1, 1), ("tun0", 2, 0)]
+    for queue, destination in ((0, "10.1.0.2"), (1, "10.1.0.2"), (1, "10.2.0.2"), (2, "10.1.0.2")):
+        device.send(queue, bytes(BYTES) + ip4(udp(b"abcd"), destination=destination))
+    for worker in stand.engine.workers:
+        worker.run(4)
+    seen = []
+    for packet in stand.run("show trace"):
+        first, last = packet["nodes"][0], packet["nodes"][-1]
+        (received,) = re.findall(r"^virtio: hw_if_index 1 next ip4-input vring (\d), tun0 32 bytes$", first["text"][0])
+        (sent,) = re.findall(r"^virtio: hw_if_index \d tx-queue (\d), (tun\d) 32 bytes$", last["text"][0])
+        seen.append((packet["thread"], int(received), *sent))
+    assert seen == [(1, 0, "0", "tun1"), (1, 2, "0", "tun1"), (2, 1, "1", "tun1"), (2, 1, "0", "tun2")]
 
 
 def test_modes_are_shown(stand: Stand) -> None:

@@ -8,6 +8,7 @@ more slows nobody down.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -91,10 +92,17 @@ def udp(namespace: Namespace, address: str | None = None) -> socket.socket:
     return opened
 
 
+def queues(traced: dict[str, Any]) -> list[str]:
+    """By which queues a traced packet came and left."""
+    return re.findall(r"[rt]x-queue (\d)", " ".join(node["text"][0] for node in traced["nodes"]))
+
+
 def test_flows_are_spread_and_stay_in_order(between: Callable[..., Between]) -> None:
     there = between()
     there.pyvpp.ctl("set graph fusion off")  # ip4-rewrite is to count them all
     before = there.by_worker("ip4-rewrite"), there.by_worker("host-left-input"), there.pyvpp.interface("host-right")
+    there.pyvpp.ctl("trace add host-left-input 40")
+    there.pyvpp.ctl("trace add host-left-input-1 40")
     senders = [udp(there.left) for _ in range(FLOWS)]
     with udp(there.right, RIGHT) as receiver:
         for number in range(ROUNDS):
@@ -112,6 +120,8 @@ def test_flows_are_spread_and_stay_in_order(between: Callable[..., Between]) -> 
     received = [b - a for a, b in zip(before[1], there.by_worker("host-left-input"), strict=True)]
     assert sum(rewritten) == FLOWS * ROUNDS and all(each % ROUNDS == 0 and each for each in rewritten)
     assert received == rewritten or sum(received) > FLOWS * ROUNDS  # ARP comes between
+    traced = there.pyvpp.data("show trace")
+    assert {(each["thread"], *queues(each)) for each in traced} == {(1, "0", "0"), (2, "1", "1")}
     counters = there.pyvpp.interface("host-right")["counters"]
     assert counters["tx packets"] - before[2]["counters"]["tx packets"] >= FLOWS * ROUNDS
     assert there.used_buffers() == 0
