@@ -100,22 +100,32 @@ if COMPILED:
 
         return types.void(), emit
 
-    @intrinsic
-    def _prefetch(typing: Any, array: Any, at: Any) -> Any:
-        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            bytes_at, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
-            kind = ir.FunctionType(ir.VoidType(), [bytes_at, i32, i32, i32])
-            function = builder.module.declare_intrinsic("llvm.prefetch", [bytes_at], kind)
-            address = builder.bitcast(_address(context, builder, signature.args[0], args[0], args[1]), bytes_at)
-            builder.call(function, [address, i32(0), i32(3), i32(1)])
-            return context.get_dummy_value()
+    def _prefetch_of(locality: int) -> Any:
+        @intrinsic
+        def prefetch(typing: Any, array: Any, at: Any) -> Any:
+            def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                bytes_at, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+                kind = ir.FunctionType(ir.VoidType(), [bytes_at, i32, i32, i32])
+                function = builder.module.declare_intrinsic("llvm.prefetch", [bytes_at], kind)
+                address = builder.bitcast(_address(context, builder, signature.args[0], args[0], args[1]), bytes_at)
+                builder.call(function, [address, i32(0), i32(locality), i32(1)])
+                return context.get_dummy_value()
 
-        return types.void(array, types.int64), emit
+            return types.void(array, types.int64), emit
+
+        return prefetch
+
+    _prefetch, _prefetch_once = _prefetch_of(3), _prefetch_of(0)
 
     @inline
     def prefetch(array: Any, at: int) -> None:
         """Asks for the cache line of an element that will be read soon; never faults."""
         _prefetch(array, at)
+
+    @inline
+    def prefetch_once(array: Any, at: int) -> None:
+        """`prefetch` of what is read only once and should push nothing else out of the caches."""
+        _prefetch_once(array, at)
 
     @inline
     def popcount(word: Any) -> int:
@@ -162,11 +172,12 @@ if COMPILED:
             if array[at] != value:
                 publish32(array, at, value)
 else:
-    popcount, load64, publish32, publish_range32, prefetch = (
+    popcount, load64, publish32, publish_range32, prefetch, prefetch_once = (
         _python_popcount,
         _python_load64,
         _python_publish,
         _python_publish_range32,
+        _python_prefetch,
         _python_prefetch,
     )
     fetch64, publish64, fence = _python_fetch64, _python_publish, _python_fence
