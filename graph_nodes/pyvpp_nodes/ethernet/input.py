@@ -135,6 +135,7 @@ def ethernet_input(
     ip4_fib_roots: U32,
     ip4_fib_nodes: U32,
     load_balances: Records,
+    lb_buckets: Records,
     route_counters: Records,
     adjacencies: Records,
     interface_ip4: U64,
@@ -145,9 +146,8 @@ def ethernet_input(
     now: int,
 ) -> None:
     taken = take_common_way(
-        heap, meta, frame, nexts, HEADER_BYTES, interfaces, ip4_fib_roots, ip4_fib_nodes, load_balances, route_counters,
-        adjacencies, interface_ip4, ip4_unicast_arc, ip4_output_arc, node_by_node,
-        ip4_long_way, now,
+        heap, meta, frame, nexts, HEADER_BYTES, interfaces, ip4_fib_roots, ip4_fib_nodes, load_balances, lb_buckets,
+        route_counters, adjacencies, interface_ip4, ip4_unicast_arc, ip4_output_arc, node_by_node, ip4_long_way, now,
     )  # fmt: skip
     if taken == len(frame):
         return

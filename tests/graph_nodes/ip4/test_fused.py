@@ -17,7 +17,9 @@ from pyvpp.jit import COMPILED
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.ethernet.input import Next as EthernetNext
 from pyvpp_nodes.ethernet.input import ethernet_input
+from pyvpp_nodes.fib.forwarding import CACHED_ROUTES, CACHED_WORDS
 from pyvpp_nodes.fib.tables import Kind
+from pyvpp_nodes.fib.trie.owner import Prefixes
 from pyvpp_nodes.ip4.input import Next as InputNext
 from pyvpp_nodes.ip4.input import ip4_input
 from pyvpp_nodes.ip4.lookup import ip4_lookup
@@ -48,6 +50,9 @@ for prefix, adjacencies in {
     "198.51.100.0/24": (FAR,), "203.0.113.0/24": (LONG,), "203.0.114.0/24": (UNRESOLVED,),
 }.items():  # fmt: skip
     FIB.route(prefix, FIB.balance(*adjacencies))
+FIB.trie.add_table(1)
+FIB.trie.set(1, Prefixes.of(32, (0x0A010000, 16)), np.array([FIB.balance(FAR)], np.uint32))
+INTERFACES = interface_table({2: {"fib_index": 1}})
 
 REWRITE, FEATURE, ARC = node_of(Kind.REWRITE), 0x8077, np.array([0, 3, 0], np.uint32)
 META = ("rx", "tx", "adj", "flags", "flow_hash", "error", "gso_type", "gso_size", "feature")
@@ -59,17 +64,19 @@ class Walk:
     """A frame on its way from kernel to kernel; what leaves them, by the packet's number, and all that was counted."""
 
     def __init__(self, tables: dict[str, Any]) -> None:
-        self.tables = {**FIB.tables, "interfaces": interface_table(), **tables}
+        self.tables = {**FIB.tables, "interfaces": INTERFACES, **tables}
         self.left: dict[int, tuple[Any, ...]] = {}
         self.errors: dict[str, Any] = {}
         self.counted: dict[str, Any] = {}
-        self.order: dict[int, list[int]] = {}
+        self.order: dict[tuple[int, int], list[int]] = {}
+        self.seen: dict[str, list[int]] = {}
 
     def run(self, kernel: str, packets: list[tuple[int, Packet]]) -> None:
         if not packets:
             return
         result = run_kernel(KERNELS[kernel], [packet for _, packet in packets], self.tables)
         counters = result.counters.astype(np.int64)
+        self.seen.setdefault(kernel, []).extend(number for number, _ in packets)
         self.errors[kernel] = self.errors.get(kernel, 0) + counters
         for name in SHARED:
             if name in result.tables:
@@ -86,7 +93,7 @@ class Walk:
                 meta = {name: int(m[name]) for name in META} | {name: start - int(m[name]) for name in known}
                 self.left[number] = (kernel if next_ < 0x8000 else "", next_, data, meta)
                 if next_ >= 0x8000:
-                    self.order.setdefault(next_, []).append(number)
+                    self.order.setdefault((next_, meta["adj"]), []).append(number)
                 continue
             fields = {name: int(m[name]) for name in (*META, "csum_offset")}
             if kernel != "ethernet":
@@ -102,6 +109,19 @@ class Walk:
         if kernel == "input" and next_ == InputNext.LOOKUP:
             return "lookup"
         return "rewrite" if next_ == REWRITE else None
+
+
+def longer(name: str, n: int) -> dict[str, Any]:
+    """A table of the FIB with room for more than `n`."""
+    table = np.zeros(n + 1, FIB.tables[name].dtype)
+    table[: len(FIB.tables[name])] = FIB.tables[name]
+    return {name: table}
+
+
+FEW: dict[str, Any] = {}
+MANY_BLOCKS, MANY_ROUTES = longer("ip4_fib_nodes", CACHED_WORDS), longer("load_balances", CACHED_ROUTES)
+"""Where routes are looked up in advance."""
+SIZES = st.sampled_from([FEW, FEW, MANY_BLOCKS, MANY_ROUTES])
 
 
 def both(kernel: str, packets: list[Packet], tables: dict[str, Any]) -> tuple[Walk, Walk]:
@@ -165,14 +185,14 @@ def packet(data: bytes, rx: int, state: dict[str, int]) -> Packet:
     return Packet(data, rx=rx, flags=state["flags"] | partial, gso_type=state["gso_type"], gso_size=20, csum_start=20)
 
 
-@given(frames(st.tuples(PADDED, RX, STATE)), ARCS)
-def test_packets(cases: list[Any], arcs: dict[str, Any]) -> None:
-    assert_the_same(*both("input", [packet(*case) for case in cases], with_features(arcs)))
+@given(frames(st.tuples(PADDED, RX, STATE)), ARCS, SIZES)
+def test_packets(cases: list[Any], arcs: dict[str, Any], size: dict[str, Any]) -> None:
+    assert_the_same(*both("input", [packet(*case) for case in cases], with_features(arcs) | size))
 
 
-@given(frames(st.tuples(st.builds(ethernet, PADDED, MACS_SEEN, ethertype=TYPES), RX, STATE)), ARCS)
-def test_ethernet_frames(cases: list[Any], arcs: dict[str, Any]) -> None:
-    assert_the_same(*both("ethernet", [packet(*case) for case in cases], with_features(arcs)))
+@given(frames(st.tuples(st.builds(ethernet, PADDED, MACS_SEEN, ethertype=TYPES), RX, STATE)), ARCS, SIZES)
+def test_ethernet_frames(cases: list[Any], arcs: dict[str, Any], size: dict[str, Any]) -> None:
+    assert_the_same(*both("ethernet", [packet(*case) for case in cases], with_features(arcs) | size))
 
 
 @pytest.mark.parametrize("kernel", ["ethernet", "input"])
@@ -199,33 +219,76 @@ def test_from_the_first_that_is_otherwise_on_all_go_the_long_way() -> None:
     assert set(fused.errors) == {"input", "lookup", "rewrite"}
 
 
-@pytest.mark.parametrize("which", ["traced", "switched off", "several paths", "few"])
-def test_what_goes_from_node_to_node(which: str) -> None:
+@pytest.mark.parametrize("size", [FEW, MANY_BLOCKS], ids=["few routes", "many routes"])
+@pytest.mark.parametrize("which", ["traced", "our own", "switched off", "few", "several paths"])
+def test_what_goes_from_node_to_node(which: str, size: dict[str, Any]) -> None:
     destination = "172.16.5.4" if which == "several paths" else "10.1.2.2"
-    walk = Walk({"node_by_node": np.full(1, which == "switched off", np.uint32)})
-    packets = [Packet(ip4(destination=destination), flags=TRACED if which == "traced" else 0) for _ in range(20)]
+    flags = {"traced": TRACED, "our own": LOCALLY_ORIGINATED}.get(which, 0)
+    walk = Walk({"node_by_node": np.full(1, which == "switched off", np.uint32)} | size)
+    packets = [Packet(ip4(destination=destination), flags=flags) for _ in range(20)]
     walk.run("input", list(enumerate(packets[:7] if which == "few" else packets)))
+    if which == "several paths" and size:
+        assert set(walk.errors) == {"input"}
+        return
     assert set(walk.errors) == {"input", "lookup", "rewrite"}
 
 
+SENT_BY_FEATURES: list[dict[str, Any]] = [
+    {},
+    {"ip4_output_arc": np.array([0, 0, 3, 3], np.uint32)},
+    {"ip4_unicast_arc": np.array([0, 3, 0, 0], np.uint32)},
+]
+
+
 @pytest.mark.parametrize("kernel", ["ethernet", "input"])
+@pytest.mark.parametrize("size", [FEW, MANY_BLOCKS], ids=["few routes", "many routes"])
 @pytest.mark.parametrize("destination", ["10.1.2.2", "10.1.2.77", "192.0.2.1", "203.0.113.1", "203.0.114.1", "8.8.8.8"])
-def test_one_packet_is_otherwise(kernel: str, destination: str) -> None:
+def test_one_packet_is_otherwise(kernel: str, destination: str, size: dict[str, Any]) -> None:
     """Where nobody looks in advance; everywhere the rest goes, neighbors with longer strings and unresolved ones too."""
     usual = ip4(bytes(30), destination=destination)
-    elsewhere = [ip4(bytes(30), destination=each) for each in PLACES]
-    for odd, rx in (
-        *((each, 1) for each in elsewhere),
-        (usual, 2),
-        (usual + bytes(6), 1),
-        (usual[:-3], 1),
-        (ip4(ttl=1), 1),
+    segmented: dict[str, Any] = {"flags": CSUM_PARTIAL, "gso_type": 1, "gso_size": 5, "csum_start": 20}
+    elsewhere: list[tuple[bytes, int, dict[str, Any]]] = [(ip4(bytes(30), destination=each), 1, {}) for each in PLACES]
+    for odd in (
+        *elsewhere,
+        (usual, 2, {}),
+        (usual + bytes(6), 1, {}),
+        (usual[:-3], 1, {}),
+        (ip4(ttl=1), 1, {}),
+        (usual, 1, segmented),
     ):
-        sent = [(usual, 1)] * 20
-        sent[7] = (odd, rx)
-        for arcs in ({}, {"ip4_output_arc": np.array([0, 0, 3, 3], np.uint32)}):
-            data = [(ethernet(each, MACS[rx]), rx) if kernel == "ethernet" else (each, rx) for each, rx in sent]
-            assert_the_same(*both(kernel, [Packet(each, rx=rx, flags=0) for each, rx in data], with_features(arcs)))
+        sent: list[tuple[bytes, int, dict[str, Any]]] = [(usual, 1, {})] * 20
+        sent[7] = odd
+        for arcs in SENT_BY_FEATURES:
+            packets = [
+                Packet(ethernet(each, MACS[rx]), rx=rx, **{"flags": 0, "l2": 9} | fields)
+                if kernel == "ethernet"
+                else Packet(each, rx=rx, **{"flags": 0} | fields)
+                for each, rx, fields in sent
+            ]
+            assert_the_same(*both(kernel, packets, with_features(arcs) | size))
+
+
+@pytest.mark.parametrize("kernel", ["ethernet", "input"])
+@pytest.mark.parametrize("size", [MANY_BLOCKS, MANY_ROUTES], ids=["many blocks", "many routes"])
+def test_each_has_its_own_way_among_many_routes(kernel: str, size: dict[str, Any]) -> None:
+    """Only what ip4-rewrite has to refuse, to split or to write itself sees another node."""
+    sent = [ip4(bytes(n), destination=place) for n, place in enumerate(PLACES * 2)]
+    sent += [ip4(bytes(90), destination="10.1.2.2"), ip4(destination="198.51.100.1", ttl=1)]
+    data = [ethernet(each, MACS[1]) for each in sent] if kernel == "ethernet" else sent
+    fused, apart = both(kernel, [Packet(each, flags=0) for each in data], size)
+    assert_the_same(fused, apart)
+    assert set(fused.errors) == {kernel, "rewrite"}
+    assert len(fused.seen["rewrite"]) == 4
+    assert len(apart.seen["rewrite"]) > 10
+
+
+@pytest.mark.parametrize("size", [FEW, MANY_BLOCKS], ids=["few routes", "many routes"])
+def test_one_frame_is_otherwise(size: dict[str, Any]) -> None:
+    usual = ip4(bytes(30), destination="10.1.2.2")
+    for mac, ethertype in ((MACS[2], 0x0800), ("ff:ff:ff:ff:ff:ff", 0x0800), (MACS[1], 0x0806), (MACS[1], 0x86DD)):
+        sent = [ethernet(usual, MACS[1])] * 20
+        sent[7] = ethernet(usual, mac, ethertype=ethertype)
+        assert_the_same(*both("ethernet", [Packet(each, flags=0) for each in sent], size))
 
 
 @pytest.mark.parametrize(("kernel", "header"), [("ethernet", 14), ("input", 0)])
