@@ -69,7 +69,9 @@ class Namespace:
     def tc(self, what: str, name: str = "eth0") -> str:
         """The queueing disciplines, classes or filters that somebody set on an interface; Linux's have no handle."""
         lines = run("tc", "-n", self.name, what, "show", "dev", name, check=False).stdout.splitlines()
-        return "".join(re.sub(r" (refcnt|direct_packets_stat) \d+", "", line) + "\n" for line in lines if " 0: " not in line)
+        return "".join(
+            re.sub(r" (refcnt|direct_packets_stat) \d+", "", line) + "\n" for line in lines if " 0: " not in line
+        )
 
     def command(self, *words: str | Path) -> list[str]:
         """A command line that runs in here (and in the ordinary mount namespace)."""
