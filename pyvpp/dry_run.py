@@ -15,6 +15,7 @@ from pyvpp.device.uplink import choose_driver, take_over_by
 from pyvpp.linux import plan
 from pyvpp.linux.capture import UplinkState, inspect_uplink, losses
 from pyvpp.linux.journal import Journal, Record, check_unused
+from pyvpp.linux.names import interface_names_of
 from pyvpp.linux.restore import GiveBack
 
 
@@ -27,7 +28,7 @@ def told(options: argparse.Namespace) -> str:
     lines = ["Nothing is changed now. pyvpp would do this, in this order:", ""]
     lines += _indented(_beginning(options, directory, record))
     pages = _pages(options)
-    for name in options.uplink:
+    for name in interface_names_of(options.uplink):
         lines += ["", f"uplink {name}", *_indented(_uplink(options, name, pages, record))]
     return "\n".join(lines) + "\n"
 

@@ -42,7 +42,13 @@ def parser() -> argparse.ArgumentParser:
         prog="pyvpp",
         description="A userspace vector packet processor. Subcommands: " + ", ".join(SUBCOMMANDS) + ".",
     )
-    p.add_argument("--uplink", action="append", default=[], metavar="IF", help="Linux interface to take over")
+    p.add_argument(
+        "--uplink",
+        action="append",
+        default=[],
+        metavar="IF",
+        help="Linux interface to take over: its name, MAC address or PCI address",
+    )
     driver = "how the NIC is driven; auto is af-packet unless the NIC offers zero-copy AF_XDP"
     p.add_argument("--driver", choices=DRIVERS, default="auto", help=driver)
     p.add_argument(
@@ -189,12 +195,14 @@ def run(options: argparse.Namespace) -> int:
     from pyvpp.linux.capture import inspect_uplink
     from pyvpp.linux.guardian import start_guardian
     from pyvpp.linux.journal import lock_runtime_dir
+    from pyvpp.linux.names import interface_names_of
     from pyvpp.linux.restore import restore
 
     with lock_runtime_dir(options.runtime_dir):
         for problem in restore(options.runtime_dir):
             log.warning("after an earlier crash: %s", problem)
         make_room(Path(options.runtime_dir) / SOCKET_NAME)  # what stands in the way is told before anything moves
+        options.uplink = interface_names_of(options.uplink)  # those restored just now have their names again
         for name in options.uplink:
             inspect_uplink(name)
         guardian = start_guardian(options.runtime_dir) if options.uplink else None

@@ -13,12 +13,13 @@ import msgspec
 from pyroute2 import IPRoute
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux import capture, multicast, netns
+from pyvpp.linux import capture, multicast, netns, repair
 from pyvpp.linux.capture import UplinkState
 from pyvpp.linux.journal import Journal, holder_of, pending
+from pyvpp.linux.names import interface_name
 from pyvpp.linux.routes import AF_INET, AF_INET6
 
-OK, WARN, FAIL = "ok", "warn", "fail"
+OK, WARN, FAIL, DONE = "ok", "warn", "fail", "done"
 _CAPABILITIES = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW", 21: "CAP_SYS_ADMIN"}  # linux/capability.h
 _LEAST_KERNEL, _GOOD_KERNEL = (5, 3), (5, 6)  # pidfd_open; pidfd_getfd
 _MANAGERS = {
@@ -35,12 +36,13 @@ _COMM_BYTES = 15
 
 
 class Finding(msgspec.Struct):
-    """One line of the report."""
+    """One line of the report. `fix` is what `--fix` does about it, empty where that is left to the operator."""
 
     verdict: str
     what: str
     found: str
     remedy: str = ""
+    fix: str = ""
 
 
 def of_the_machine() -> Iterator[Finding]:
@@ -70,7 +72,7 @@ def _tun() -> Finding:
         os.close(os.open(capture.TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         remedy = "modprobe tun, or give the container this device (--device /dev/net/tun)"
-        return Finding(FAIL, "tun", f"{capture.TUN_DEVICE}: {error.strerror}", remedy)
+        return Finding(FAIL, "tun", f"{capture.TUN_DEVICE}: {error.strerror}", remedy, repair.TUN.says)
     return Finding(OK, "tun", f"{capture.TUN_DEVICE} opens")
 
 
@@ -134,7 +136,7 @@ def _udev() -> Finding:
                 return Finding(OK, "udev", f"leaves the MAC address of a TAP alone ({path})")
     return Finding(
         WARN, "udev", "systemd-udevd runs: its default may change the TAP's MAC address, and nobody is reached then",
-        "install packaging/systemd/10-pyvpp-tap.link in /etc/systemd/network",
+        "install packaging/systemd/10-pyvpp-tap.link in /etc/systemd/network", repair.UDEV.says,
     )  # fmt: skip
 
 
@@ -150,12 +152,14 @@ def of_the_runtime_dir(directory: Path) -> Iterator[Finding]:
         return
     if taken:
         what = f"{Journal(directory).path} says that {', '.join(taken)} is taken over, and no pyvpp runs"
-        yield Finding(FAIL, "journal", what, f"run `pyvpp restore --runtime-dir {directory}`")
+        remedy = f"run `pyvpp restore --runtime-dir {directory}`"
+        yield Finding(FAIL, "journal", what, remedy, repair.RESTORE.says)
         return
     left = [path for path in directory.glob(f"{netns.KEPT_PREFIX}*") if netns.is_kept(path)]
     if left:
         remedy = f"run `pyvpp restore --runtime-dir {directory}`"
-        yield Finding(WARN, "runtime directory", f"{left[0]}: a namespace is left there", remedy)
+        found = f"{left[0]}: a namespace is left there"
+        yield Finding(WARN, "runtime directory", found, remedy, repair.RESTORE.says)
         return
     yield Finding(OK, "runtime directory", f"{directory}: nothing is left there")
 
@@ -177,7 +181,7 @@ def of_the_uplink(name: str) -> Iterator[Finding]:
     """Whether it can be taken over, and what would not be as before."""
     what = f"uplink {name}"
     try:
-        state = capture.inspect_uplink(name)
+        state = capture.inspect_uplink(interface_name(name))
     except OperatorError as error:
         yield Finding(FAIL, what, str(error).removeprefix(f"{what}: "))
         return

@@ -11,7 +11,7 @@ import struct
 from enum import Enum
 
 _SIOCETHTOOL = 0x8946
-_GSTRINGS, _GSSET_INFO, _GFEATURES = 0x1B, 0x37, 0x3A
+_GDRVINFO, _GSTRINGS, _GSSET_INFO, _GFEATURES = 0x03, 0x1B, 0x37, 0x3A
 _SS_FEATURES = 4
 _STRING_BYTES = 32
 TX_CHECKSUM_ANYWHERE = "tx-checksum-ip-generic"
@@ -37,6 +37,14 @@ def read(name: str, offload: Offload) -> bool:
 def switch(name: str, offload: Offload, on: bool) -> None:
     """Raises OSError when the driver does not let itself be told."""
     _ask(name, offload.value[1], int(on))
+
+
+def bus_address(name: str) -> str:
+    """Where the device is on its bus, the PCI address for instance; empty when its driver does not say."""
+    try:
+        return _exchange(name, struct.pack("I", _GDRVINFO).ljust(196, b"\0"))[100:132].split(b"\0", 1)[0].decode()
+    except OSError:
+        return ""
 
 
 def active_features(name: str) -> set[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pyvpp.linux import netns
-from tests.system.conftest import ROOT, Pair, environment
+from tests.system.conftest import ROOT, Pair, differences, environment
 from tests.system.process import Pyvpp, pyvpp_command
 
 DHCLIENT = """
@@ -24,6 +24,13 @@ open("/proc/self/comm", "w").write("dhclient")
 print("bound", flush=True)
 s.recv(1 << 16)
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    """`--fix` compiles what is not: here it has nothing of that to do."""
+    command = [str(word) for word in pyvpp_command("warmup")]
+    subprocess.run(command, check=True, capture_output=True, timeout=600, env=environment())
 
 
 def doctor(
@@ -81,6 +88,7 @@ def test_what_keeps_pyvpp_from_running_fails(sandbox: Pair) -> None:
             "what": "uplink eth0",
             "found": "is down; bring it up first (ip link set eth0 up)",
             "remedy": "",
+            "fix": "",
         }
     ]
     assert found["uplink nope"][0]["found"].startswith("no such interface; there are: eth0")
@@ -110,6 +118,65 @@ def test_what_an_earlier_pyvpp_left(sandbox: Pair) -> None:
     pyvpp.process.wait()
     status, found = doctor(sandbox)
     assert status == 1 and "says that eth0 is taken over, and no pyvpp runs" in found["journal"][0]["found"]
+
+
+def fixed(pair: Pair, *options: str | Path, prefix: tuple[str, ...] = ()) -> tuple[int, list[dict[str, str]]]:
+    """Exit status of `--fix`, and what it found; what it found once more afterwards comes last."""
+    words = pyvpp_command("doctor", "--fix", "--json", "--runtime-dir", pair.runtime_dir, *options)
+    line = [str(word) for word in (*prefix, *pair.host.command(*words))]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, env=environment())
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_fix_takes_away_what_was_left_and_nothing_else(sandbox: Pair) -> None:
+    sandbox.runtime_dir.mkdir()
+    os.close(netns.create_kept(sandbox.runtime_dir / "netns-eth0"))
+    before = sandbox.host.snapshot()
+    status, found = fixed(sandbox)
+    assert status == 0
+    assert [each["found"] for each in found if each["verdict"] == "done"] == [
+        "took away the namespace, which was empty"
+    ]
+    assert found[-2]["found"] == f"{sandbox.runtime_dir}: nothing is left there"
+    assert not netns.is_kept(sandbox.runtime_dir / "netns-eth0")
+    assert sandbox.host.snapshot() == before
+    assert not [each for each in fixed(sandbox)[1] if each["verdict"] == "done"], "there is nothing to do twice"
+
+
+def test_fix_gives_back_an_uplink_whose_pyvpp_was_killed(sandbox: Pair) -> None:
+    before = sandbox.host.snapshot()
+    pyvpp = Pyvpp(sandbox, sandbox.host, "--uplink", "eth0", "--runtime-dir", sandbox.runtime_dir)
+    pyvpp.wait_until_ready()
+    status, found = fixed(sandbox)
+    assert status == 0 and not [each for each in found if each["verdict"] == "done"], "one that runs is left alone"
+    for pid in sandbox.host.pids():
+        os.kill(pid, 9)
+    pyvpp.process.wait()
+    status, found = fixed(sandbox)
+    assert status == 0
+    assert [each["found"] for each in found if each["verdict"] == "done"] == ["gave eth0 back to Linux"]
+    assert differences(before, sandbox.host.snapshot()) == []
+
+
+def test_fix_makes_the_tun_device(sandbox: Pair) -> None:
+    hidden = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/net && exec "$@"', "-")
+    status, found = doctor(sandbox, prefix=hidden)
+    assert status == 1 and found["tun"][0]["fix"] == "loads the tun module or makes the device"
+    status, all_found = fixed(sandbox, prefix=hidden)
+    assert status == 0
+    assert [each["found"] for each in all_found if each["what"] == "tun"] == [
+        "made /dev/net/tun, for root (undo: rm /dev/net/tun)", "/dev/net/tun opens",
+    ]  # fmt: skip
+
+
+def test_fix_says_what_it_could_not_do(sandbox: Pair) -> None:
+    """Not allowed to make a device: the finding stays, with the remedy."""
+    hidden = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o ro tmpfs /dev/net && exec "$@"', "-")
+    status, found = fixed(sandbox, prefix=hidden)
+    assert status == 1
+    first, last = (each for each in found if each["what"] == "tun")
+    assert first["verdict"] == "warn" and "but: [Errno 30] Read-only file system" in first["found"]
+    assert last["verdict"] == "fail"
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")

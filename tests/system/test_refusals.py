@@ -54,6 +54,8 @@ OPTIONS = {
     ("--uplink", "lo"): "uplink lo: the loopback interface cannot be an uplink; name an Ethernet interface",
     ("--uplink", "eth0", "--uplink", "eth0"): "--uplink: the same interface is named twice",
     ("--uplink", "eth0", "--uplink", "nope"): "uplink nope: no such interface; there are: eth0",
+    ("--uplink", "02:00:00:00:00:99"): "uplink 02:00:00:00:00:99: no interface has this MAC address; there are: eth0 (",
+    ("--uplink", "0000:00:99.0"): "uplink 0000:00:99.0: no interface has this PCI address; there are: none",
     ("--buffers", "0"): "--buffers 0: from 1024 to 2097152",
     ("--buffers", "99999999999"): "--buffers 99999999999: from 1024 to 2097152",
     ("--workers", "65"): "--workers 65: from 1 to 64",
