@@ -91,6 +91,14 @@ def digest(path: Path) -> str:
     return found.hexdigest()[:16]
 
 
+BOUNDSCHECK = "NUMBA_BOUNDSCHECK"
+
+
+def checked_directory() -> Path:
+    """Where processes that compile with bounds checks keep their code: a warm cache would hide the checks."""
+    return Path(f"{directory()}-{BOUNDSCHECK.lower()}")
+
+
 def _writable(directory: Path) -> bool:
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from pyvpp import cache
-from pyvpp.jit import plain
+from pyvpp.jit import BOUNDSCHECK, cached_in, plain
 from pyvpp.node import Kind, Node
 
 log = logging.getLogger(__name__)
 
 RUNTIME_INSTANCE, RUNTIME_ERROR_BASE, RUNTIME_COUNTERS, RUNTIME_TABLES = 0, 1, 2, 4
 RUNTIME_WORDS = 64
+NO_NEXT = 0xFFFD  # leads to no node: such packets are counted and dropped
 _HEADER = """\
 import numpy as np
 from numba import cfunc, types
@@ -57,8 +58,8 @@ def table_parameters(node: Node) -> list[str]:
     return [name for name in node.parameters if name not in _KNOWN]
 
 
-def entry_source(node: Node) -> str:
-    """The generated module of a node."""
+def entry_source(node: Node, checked: bool = False) -> str:
+    """The generated module of a node. One with bounds checks drops the packets that an exception keeps it from."""
     module = plain(node.kernel).__module__
     attribute = next(name for name, value in vars(sys.modules[module]).items() if value is node)
     tables = table_parameters(node)
@@ -74,6 +75,7 @@ def entry_source(node: Node) -> str:
         "def entry(context, runtime, frame, n, nexts):",
         "    c = array_at(context, 16, np.int64)",
         f"    r = array_at(runtime, {RUNTIME_WORDS}, np.int64)",
+        *([f"    array_at(nexts, n, np.uint16)[:] = {NO_NEXT}"] if checked else []),
         f"    {'return ' if node.kind is Kind.INPUT else ''}kernel({arguments})",
     ]
     if node.kind is not Kind.INPUT:
@@ -85,45 +87,51 @@ class KernelError(ValueError):
     """numba cannot compile a node's kernel; says where and why, in one line."""
 
 
-def entry_path(node: Node) -> Path:
+def entry_path(node: Node, checked: bool = False) -> Path:
     """Where the generated module of a node lies."""
-    return cache.directory() / "entries" / f"{entry_name(node)}.py"
+    directory = cache.checked_directory() if checked and not BOUNDSCHECK else cache.directory()
+    return directory / "entries" / f"{entry_name(node, checked)}.py"
 
 
-def entry_name(node: Node) -> str:
+def entry_name(node: Node, checked: bool = False) -> str:
     """The generated module's name. That of a plugin from elsewhere, which can be reloaded, names its sources as well:
 
     each version has its code on disk, and in a process that has loaded several the names of none meet another's.
     """
     module = sys.modules[plain(node.kernel).__module__]
     name = "pyvpp_entry_" + node.name.replace("-", "_").replace(".", "_")
-    return name if cache.covers(module) else f"{name}_{cache.fingerprint(module)}"
+    name = name if cache.covers(module) else f"{name}_{cache.fingerprint(module)}"
+    return f"{name}_checked" if checked else name
 
 
-def load_entry(node: Node) -> Any:
-    """The node's cfunc, from the cache or compiled now. A damaged cache is thrown away."""
-    name, path = entry_name(node), entry_path(node)
+def load_entry(node: Node, checked: bool = False) -> Any:
+    """The node's cfunc, from the cache or compiled now. A damaged cache is thrown away.
+
+    `checked`: with bounds checks, which only a process compiles that does so with all it compiles.
+    """
+    name, path = entry_name(node, checked), entry_path(node, checked)
     path.parent.mkdir(parents=True, exist_ok=True)
-    source = entry_source(node)
+    source = entry_source(node, checked)
     if not path.exists() or path.read_text() != source:
         temporary = path.with_suffix(f".{os.getpid()}")
         temporary.write_text(source)
         temporary.replace(path)
+    directory = path.parent.parent
     try:
         return _import(name, path)
     except (EOFError, OSError, ValueError, KeyError, ImportError, AttributeError) as error:
-        kept = [*cache.directory().rglob(f"{name}.*.nbi"), *cache.directory().rglob(f"{name}.*.nbc")]
+        kept = [*directory.rglob(f"{name}.*.nbi"), *directory.rglob(f"{name}.*.nbc")]
         if not kept:  # numba itself tripped: over a record's field that does not exist
             raise KernelError(_in_kernel(node, error)) from error
         log.warning("compiled code of %s is damaged (%s): compiling anew", node.name, error)
         for stale in kept:
             stale.unlink(missing_ok=True)
-        return load_entry(node)
+        return load_entry(node, checked)
     except Exception as error:
         if type(error).__module__.startswith("numba"):
             raise KernelError(_in_kernel(node, error)) from error
         if type(error).__module__ in ("pickle", "_pickle"):
-            shutil.rmtree(cache.directory(), ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(source)
             return _import(name, path)
@@ -154,7 +162,8 @@ def _import(name: str, path: Path) -> Any:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    with cached_in(path.parent.parent):
+        spec.loader.exec_module(module)
     return module.entry
 
 
@@ -230,10 +239,10 @@ def _note(name: str) -> None:
     _done(name).touch()
 
 
-def compile_node(node: Node) -> None:
+def compile_node(node: Node, checked: bool = False) -> None:
     """Compiles a node into the cache and notes that it is there. Raises KernelError."""
-    load_entry(node)
-    _note(entry_name(node))
+    load_entry(node, checked)
+    _note(entry_name(node, checked))
 
 
 def main(names: list[str]) -> None:

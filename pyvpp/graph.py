@@ -76,6 +76,8 @@ class Graph:
         self._by_name: dict[str, GraphNode] = {}
         self._free: list[int] = []
         self._entries: dict[str, Any] = {}
+        self.checked: frozenset[str] = frozenset()
+        """nodes that run with bounds checks"""
         self._errors: list[tuple[str, NodeCounter]] = []
         self._error_bases: dict[tuple[Any, ...], int] = {}
         tables = {name: instance.table for name, instance in engine.tables.items()}
@@ -133,9 +135,10 @@ class Graph:
     def entry(self, node: Node) -> Any:
         if node.kind is Kind.PYTHON:
             return None
-        name = compiling.entry_name(node)
+        checked = node.name in self.checked and node.kind is Kind.INTERNAL
+        name = compiling.entry_name(node, checked)
         if name not in self._entries:
-            self._entries[name] = compiling.load_entry(node)
+            self._entries[name] = compiling.load_entry(node, checked)
         return self._entries[name]
 
     def _new(

@@ -5,9 +5,11 @@
 compiles at import. Under NUMBA_DISABLE_JIT=1 both leave the function as it is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
@@ -88,6 +90,17 @@ if COMPILED:
 else:
 
     def rare_case() -> None: ...
+
+
+@contextmanager
+def cached_in(directory: Path) -> Iterator[None]:
+    """Functions declared in the block have their code there."""
+    before = vars(config)["CACHE_DIR"]
+    vars(config)["CACHE_DIR"] = str(directory)
+    try:
+        yield
+    finally:
+        vars(config)["CACHE_DIR"] = before
 
 
 def number_functions_from(start: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from pyvpp import __version__
 from pyvpp.errors import OperatorError, in_one_line
-from pyvpp.plugin.find import give_path
+from pyvpp.plugin.find import give_path, given_paths
 from pyvpp.service import notify
 
 log = logging.getLogger("pyvpp")
@@ -62,6 +62,10 @@ def parser() -> argparse.ArgumentParser:
         help="a plugin that is not installed: its file, or the folder of its package or project",
     )  # fmt: skip
     p.add_argument("--dry-run", action="store_true", help="say what would be done to Linux, and do nothing")
+    p.add_argument("--watch", action="store_true", help="reload plugins given by --plugin when their sources change")
+    p.add_argument(
+        "--check", action="append", default=[], metavar="NAME", help="a plugin whose kernels run with bounds checks"
+    )
     p.add_argument("--exec", dest="script", metavar="FILE", help="commands to run at start")
     p.add_argument("--runtime-dir", default=DEFAULT_RUNTIME_DIR, metavar="DIR", help="sockets and the journal")
     p.add_argument("--hugepages", default="auto", metavar="auto|off|N", help="memory of the packets")
@@ -181,6 +185,8 @@ def run(options: argparse.Namespace) -> int:
         raise OperatorError("taking an uplink over needs root")
     for path in options.plugin:
         give_path(path)
+    if options.watch and not given_paths():
+        raise OperatorError("--watch: there is no plugin to watch (expected --plugin PATH)")
     script = None
     if options.script:
         from pyvpp.cli.builtin import read_script
@@ -258,7 +264,7 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
     except (OSError, MemoryError) as error:
         raise OperatorError(f"--buffers {options.buffers}: no memory for so many: {error}") from error
     tree = command_tree(declarations.packages, engine.blame)
-    engine.reloader = Reloader(engine, tree)
+    engine.reloader = Reloader(engine, tree, lambda text: print(f"pyvpp: {text}", flush=True))
     server = CliServer(engine, tree, options.runtime_dir)
     engine.every_second(lambda: follow_devices(engine))
     watchdog = Watchdog(engine, options.watchdog)
@@ -276,6 +282,8 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
     status = 0
     try:
         engine.start()
+        for name in options.check:
+            print(f"pyvpp: {await engine.reloader.reload(name, checked=True)}", flush=True)
         for name in options.uplink:
             if stop.is_set():
                 break
@@ -294,6 +302,8 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
             output = await tree.execute_script(engine, script, options.script)
             if output:
                 print(output if isinstance(output, str) else getattr(output, "text", output), flush=True)
+        for name in engine.reloader.given() if options.watch else ():
+            engine.reloader.watcher.watch(name)
         await server.start()
         print("pyvpp: ready", flush=True)
         notify("READY=1")

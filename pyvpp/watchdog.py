@@ -29,6 +29,15 @@ class Watchdog:
                 continue
             self._still[k] += 1
             if self._still[k] >= self._seconds:
-                node = self._engine.graph.name_of(int(worker.control[d.AT_NODE]))
-                return f"worker {worker.index} has stood still in node {node} for {self._still[k]} s"
+                where = self._place(int(worker.control[d.AT_NODE]))
+                return f"worker {worker.index} has stood still in {where} for {self._still[k]} s"
         return ""
+
+    def _place(self, index: int) -> str:
+        """A node, and whose it is."""
+        graph_node = self._engine.graph.get(index)
+        plugin = self._engine.declarations.plugin_of(graph_node.node.module) if graph_node else None
+        of_plugin = (
+            "" if plugin is None or self._engine.declarations.is_essential(plugin) else f" of plugin {plugin.name}"
+        )
+        return f"node {self._engine.graph.name_of(index)}{of_plugin}"

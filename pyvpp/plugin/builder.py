@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process that compiles versions of plugins and tries them, beside the one that forwards packets.
 
-    python -m pyvpp.plugin.builder      requests (`Request` as JSON, a line each) on standard input, answers on output
+    python -m pyvpp.plugin.builder      requests on standard input, answers on output: JSON, see `background`
 
 It has imported everything and compiled something, then forks for each request, so that a version is compiled in a
 fraction of a second, in a process that knows no other. Compiled code is left in the cache. With NUMBA_BOUNDSCHECK set
@@ -15,7 +15,7 @@ import select
 import signal
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from pyvpp.faults import where
 from pyvpp.jit import BOUNDSCHECK, FLAGS, number_functions_from
 from pyvpp.loader import Declarations, PluginError
 from pyvpp.node import Kind
+from pyvpp.plugin.background import Answer, Request
 from pyvpp.plugin.find import Plugin
 from pyvpp.plugin.snapshot import withdraw
 
@@ -36,23 +37,6 @@ NICE = 10  # workers come first
 COMPILE_SECONDS = 120.0
 SELF_CHECK = "self_check"
 NUMBER_BITS = 40  # more functions than one process compiles
-
-
-@dataclass
-class Request:
-    """Builds `plugin`, among versions that were reloaded before: their sources by the plugins' names."""
-
-    plugin: str
-    versions: dict[str, str]
-    frames: int
-    patience: float
-    """seconds that a kernel may take for its random frames"""
-
-
-@dataclass
-class Answer:
-    error: str = ""
-    seconds: float = 0.0
 
 
 def build(declarations: Declarations, request: Request, tell: Any) -> str:
@@ -73,7 +57,7 @@ def build(declarations: Declarations, request: Request, tell: Any) -> str:
         raise PluginError("\n".join(map(str, found)))
     nodes = [node for node in declarations.nodes_of(plugin) if node.kind is not Kind.PYTHON]
     for node in nodes:
-        compile_node(node)
+        compile_node(node, checked=BOUNDSCHECK and node.kind is Kind.INTERNAL)
     if not BOUNDSCHECK:
         for native in declarations.native.values():
             if plugin.owns(native.use.__module__):

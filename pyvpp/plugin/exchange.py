@@ -77,6 +77,9 @@ def exchange(
             declared_before = engine.graph.declared
             undo.callback(setattr, engine.graph, "declared", declared_before)
             engine.graph.declared = dict(declarations.nodes)
+            undo.callback(setattr, engine.graph, "checked", engine.graph.checked)
+            others = engine.graph.checked - {node.name for node in engine.declarations.nodes_of(old)}
+            engine.graph.checked = others | nodes.keys() if new.checked else others
             there = {graph_node.node.name for graph_node in engine.graph}
             added = [node for node in nodes.values() if not node.template and node.name not in there]
             undo.callback(engine.graph.remove, engine.graph.add(added))

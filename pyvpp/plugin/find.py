@@ -43,6 +43,8 @@ class Plugin:
     generation: int = 1
     digest: str = ""
     """of the sources, see `snapshot.keep`"""
+    checked: bool = False
+    """whether its kernels run with bounds checks"""
     refused: str = ""
     """why the last attempt to reload it failed"""
     earlier: list[Any] = field(default_factory=list)

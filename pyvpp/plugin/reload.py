@@ -8,15 +8,13 @@ not fit or fails when it is tried is refused, and the old one stays.
 
 import asyncio
 import contextlib
-import json
 import logging
-import os
-import subprocess
-import sys
 import time
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyvpp import cache, loader
 from pyvpp.cli.parser import CommandTree
@@ -24,9 +22,11 @@ from pyvpp.compile import KernelError
 from pyvpp.errors import OperatorError, in_one_line
 from pyvpp.faults import meant
 from pyvpp.plugin import snapshot
-from pyvpp.plugin.builder import Answer, Request
+from pyvpp.plugin.background import Builder, Request
+from pyvpp.plugin.bounds import BoundsReports
 from pyvpp.plugin.exchange import exchange
 from pyvpp.plugin.find import Plugin
+from pyvpp.plugin.watch import Watcher
 from pyvpp.tables import TableInstance
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ FRAMES = 12  # random ones on which each kernel is tried
 PATIENCE = 20.0  # seconds that a kernel may take for them, compiling it once more for that included
 MOST_EARLIER = 8
 MOST_SOUND = 8
-CHECKED = "NUMBA_BOUNDSCHECK"
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ class Earlier:
     generation: int
     digest: str
     path: Path
+    checked: bool = False
     tables: dict[str, TableInstance] = field(default_factory=dict)
 
 
@@ -63,60 +63,31 @@ class Reloaded:
     def __str__(self) -> str:
         plugin = self.plugin
         first = (
-            f"plugin {plugin.name}: version {plugin.generation} ({plugin.digest[:8]}) is in place; "
+            f"plugin {plugin.name}: version {plugin.generation} ({plugin.digest[:8]}) is in place"
+            f"{', with bounds checks' if plugin.checked else ''}; "
             f"compiled and tried in {self.compiled:.2f} s, exchanged in {1000 * self.held:.1f} ms"
         )
         return "\n".join((first, *(f"  {note}" for note in self.notes)))
 
 
-class Builder:
-    """The other end of a `pyvpp.plugin.builder` process, started when first needed."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        self._environment = environment
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self) -> "subprocess.Popen[str]":
-        if self._process is None or self._process.poll() is not None:
-            self.close()
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "pyvpp.plugin.builder"], env={**os.environ, **self._environment},
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
-        return self._process
-
-    def build(self, request: Request) -> Answer:
-        """Waits for the answer: for a thread of its own."""
-        process = self.start()
-        assert process.stdin and process.stdout
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(asdict(request)) + "\n")
-            process.stdin.flush()
-        line = process.stdout.readline()
-        return Answer(**json.loads(line)) if line else Answer(f"the compiler process ended: status {process.wait()}")
-
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                assert pipe
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-            self._process = None
-
-
 class Reloader:
-    """Reloads and rolls back an engine's plugins, one at a time; `tree` has their commands afterwards."""
+    """Reloads and rolls back an engine's plugins, one at a time; `tree` has their commands afterwards.
 
-    def __init__(self, engine: "Engine", tree: CommandTree | None = None) -> None:
+    `tell` is given what `watcher` has put into place.
+    """
+
+    def __init__(
+        self, engine: "Engine", tree: CommandTree | None = None, tell: Callable[[str], Any] = lambda text: None
+    ) -> None:
         self._engine = engine
         self._tree = tree
         self._one_at_a_time = asyncio.Lock()
         self.patience = PATIENCE
         self._sound: list[dict[str, str]] = []  # versions that were compiled and tried together
         self._latest: dict[str, int] = {}  # the highest number of a version
-        checked = {CHECKED: "1", "NUMBA_CACHE_DIR": f"{cache.directory()}-{CHECKED.lower()}"}
+        checked = {cache.BOUNDSCHECK: "1", "NUMBA_CACHE_DIR": str(cache.checked_directory())}
+        self._reports = BoundsReports(engine)
+        self.watcher = Watcher(self, tell)
         self._builders = (Builder({}), Builder(checked))
         for plugin in engine.declarations.plugins:
             if not engine.declarations.is_essential(plugin):
@@ -127,7 +98,14 @@ class Reloader:
     def close(self) -> None:
         for builder in self._builders:
             builder.close()
+        self._reports.close()
+        self.watcher.close()
         loader.forget_versions()
+
+    @property
+    def raised(self) -> Counter[tuple[str, str]]:
+        """How often a node's kernel has raised what, since it runs with bounds checks."""
+        return self._reports.counts
 
     def plugin(self, name: str) -> Plugin:
         """A plugin that can be reloaded, by its name. Raises OperatorError."""
@@ -138,20 +116,32 @@ class Reloader:
             raise OperatorError(f"plugin {name} is the stack, without which no packet flows")
         return plugins[name]
 
-    async def reload(self, name: str) -> Reloaded:
-        """Puts a plugin's sources, as they are now, in the place of its version in use. Raises OperatorError."""
+    def given(self) -> list[str]:
+        """The plugins given by their paths."""
+        return [plugin.name for plugin in self._engine.declarations.plugins if plugin.is_path]
+
+    def prepare(self) -> None:
+        """Starts the processes that compile, which takes some seconds, before they are needed."""
+        for builder in self._builders:
+            builder.start()
+
+    async def reload(self, name: str, checked: bool = False) -> Reloaded:
+        """Puts a plugin's sources, as they are now, in the place of its version in use. Raises OperatorError.
+
+        `checked`: its kernels run with bounds checks, see `bounds`.
+        """
         async with self._one_at_a_time:
             old = self.plugin(name)
             path, digest = await asyncio.to_thread(snapshot.keep, old)
-            if digest == old.digest and not old.error:
+            if (digest, checked) == (old.digest, old.checked) and not old.error:
                 raise OperatorError(
                     f"plugin {name}: its sources are those of version {old.generation}, in place already"
                 )
-            wanted = Earlier(self._latest.get(name, 1) + 1, digest, path)
+            wanted = Earlier(self._latest.get(name, 1) + 1, digest, path, checked)
             done, unused = await self._replace(old, wanted)
             self._latest[name] = wanted.generation
             if old.path is not None:
-                before = Earlier(old.generation, old.digest, old.path, unused)
+                before = Earlier(old.generation, old.digest, old.path, old.checked, unused)
                 done.plugin.earlier = [*old.earlier, before][-MOST_EARLIER:]
             return done
 
@@ -184,8 +174,10 @@ class Reloader:
         compiled = time.monotonic()
         new = Plugin(
             old.name, old.source, "" if old.is_path else old.version, path=wanted.path, origin=old.origin,
-            generation=wanted.generation, digest=wanted.digest,
+            generation=wanted.generation, digest=wanted.digest, checked=wanted.checked,
         )  # fmt: skip
+        if new.checked:
+            self._reports.listen()
         try:
             done = exchange(self._engine, self._tree, old, new, wanted.tables)
         except (Exception, SystemExit) as error:

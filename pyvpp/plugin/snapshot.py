@@ -5,9 +5,9 @@ A copy lies in the code cache, `versions/<plugin>/<digest>/<file or folder>`. Th
 but for those that this or another process may go back to.
 """
 
+import contextlib
 import fcntl
 import importlib.util
-import logging
 import os
 import shutil
 import sys
@@ -18,8 +18,6 @@ from types import ModuleType
 from pyvpp import cache
 from pyvpp.errors import OperatorError
 from pyvpp.plugin.find import Plugin
-
-log = logging.getLogger(__name__)
 
 KEPT = 16
 COMPILED = shutil.ignore_patterns("__pycache__", "*.pyc")
@@ -44,48 +42,70 @@ def keep(plugin: Plugin) -> tuple[Path, str]:
     versions = cache.directory() / "versions" / plugin.name
     try:
         versions.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=versions, prefix=".copying-") as room:
-            copied = Path(room) / "sources" / source.name
-            copied.parent.mkdir()
-            if source.is_dir():
-                shutil.copytree(source, copied, ignore=COMPILED)
-            else:
-                shutil.copy2(source, copied)
-            digest = cache.digest(copied)
-            if not (versions / digest).exists():
-                copied.parent.rename(versions / digest)
+        digest = _copy(source, versions)
+        while not _hold(versions / digest):  # another process has just removed it
+            digest = _copy(source, versions)
     except (OSError, shutil.Error) as error:
         raise OperatorError(f"plugin {plugin.name}: its sources cannot be copied: {error}") from error
-    _hold(versions / digest)
     in_use = {digest, plugin.digest, *(each.digest for each in plugin.earlier)}
     _remove_oldest([path for path in versions.glob("[0-9a-f]*") if path.name not in in_use])
     return versions / digest / source.name, digest
+
+
+def _copy(source: Path, versions: Path) -> str:
+    """Makes a copy unless there is one; answers its digest."""
+    with tempfile.TemporaryDirectory(dir=versions, prefix=".copying-") as room:
+        copied = Path(room) / "sources" / source.name
+        copied.parent.mkdir()
+        if source.is_dir():
+            shutil.copytree(source, copied, ignore=COMPILED)
+        else:
+            shutil.copy2(source, copied)
+        digest = cache.digest(copied)
+        with contextlib.suppress(OSError):  # it is there, or another process was faster; `_hold` sees if it is not
+            if not (versions / digest).exists():
+                copied.parent.rename(versions / digest)
+    return digest
 
 
 _held: dict[Path, int] = {}
 """locked directories: other processes with the same cache leave them alone"""
 
 
-def _hold(version: Path) -> None:
-    os.utime(version)
+def _hold(version: Path) -> bool:
+    """Keeps a version from being removed; False when it is not there."""
     if version not in _held:
-        _held[version] = os.open(version, os.O_RDONLY | os.O_CLOEXEC)
-        fcntl.flock(_held[version], fcntl.LOCK_SH)
+        descriptor = _opened(version)
+        if descriptor is None:
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if not any(version.glob("*")):
+            os.close(descriptor)
+            return False
+        _held[version] = descriptor
+    os.utime(version)
+    return True
+
+
+def _opened(version: Path) -> int | None:
+    try:
+        return os.open(version, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
 
 
 def _remove_oldest(unused: list[Path]) -> None:
     for version in unused:
         if version in _held:
             os.close(_held.pop(version))
-    for version in sorted(unused, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
-        descriptor = os.open(version, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(version, ignore_errors=True)
-        except BlockingIOError:
-            log.debug("%s is another process's", version)
-        finally:
-            os.close(descriptor)
+    opened = [(version, descriptor) for version in unused if (descriptor := _opened(version)) is not None]
+    opened.sort(key=lambda each: os.fstat(each[1]).st_mtime, reverse=True)
+    for k, (version, descriptor) in enumerate(opened):
+        with contextlib.suppress(BlockingIOError):  # another process holds it
+            if k >= KEPT:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(version, ignore_errors=True)
+        os.close(descriptor)
 
 
 def withdraw(name: str) -> dict[str, ModuleType]:

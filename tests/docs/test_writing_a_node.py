@@ -23,6 +23,7 @@ PROGRAMS = {
     "pyvpp": [sys.executable, "-m", "pyvpp.main"],
     "pyvppctl": [sys.executable, "-m", "pyvpp.cli.client"],
     "python": [sys.executable],
+    "sed": ["sed"],
 }
 EXPEDITED = 46
 PACKETS = 1000
@@ -45,7 +46,7 @@ class Shell:
         self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         self.running: list[subprocess.Popen[str]] = []
 
-    def run(self, line: str) -> str:
+    def run(self, line: str, status: int = 0) -> str:
         program, *arguments = shlex.split(line.removesuffix("&"))
         command = [*PROGRAMS[program], *arguments]
         if line.endswith("&"):
@@ -58,8 +59,8 @@ class Shell:
         ran = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=250
         )
-        assert ran.returncode == 0, f"{line}: {ran.stdout}{ran.stderr}"
-        return ran.stdout
+        assert ran.returncode == status, f"{line}: {ran.stdout}{ran.stderr}"
+        return ran.stdout + ran.stderr
 
     def close(self) -> None:
         for process in self.running:
@@ -76,22 +77,36 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 def test_from_an_empty_folder_to_marked_packets(shell):
     said: dict[str, str] = {}
+    reloads: list[str] = []
+    sent = 0
     for language, name, text in blocks():
         if name:
             (shell.folder / name).write_text(text)
             continue
-        assert language == "console"
+        assert language in ("console", "refused")
         for line in text.splitlines():
             command = line.removeprefix("$ ")
-            said[command] = shell.run(command)
+            refused = language == "refused" and command.startswith("pyvppctl")
+            said[command] = shell.run(command, status=1 if refused else 0)
             if command.endswith("enable-stream"):
-                all_packets_left(shell)
+                sent += PACKETS
+                all_packets_left(shell, sent)
+            if "plugin reload" in command:
+                reloads.append(said[command])
     (checked,) = [text for command, text in said.items() if "plugin check" in command]
     assert checked.startswith("ok    dscp-mark: 50 random frames")
     (shown,) = [text for command, text in said.items() if command.endswith("show plugins")]
     assert "dscp-mark: write an interface's DSCP into each IPv4 packet" in shown
+    assert reloads[0].startswith("plugin dscp-mark: version 2 (")
+    mistake = (
+        f"{shell.folder / 'dscp_mark.py'}:{line_of_mistake(shell)}: node dscp-mark: the name patchd is not defined"
+    )
+    assert f"plugin dscp-mark: version 2 stays: {mistake}" in reloads[1]
+    assert f"refused: {mistake}" in shown
+    (back,) = [text for command, text in said.items() if "plugin rollback" in command]
+    assert back.startswith("plugin dscp-mark: version 1 (")
     (errors,) = [text for command, text in said.items() if command.endswith("show errors")]
-    assert re.search(rf"{PACKETS} +dscp-mark +packets marked", errors)
+    assert re.search(rf"{sent} +dscp-mark +packets marked", errors)
     (trace,) = [text for command, text in said.items() if command.endswith("show trace")]
     assert "dscp-mark" in trace
     packets = rdpcap(str(shell.folder / "marked.pcap"))
@@ -103,10 +118,15 @@ def test_from_an_empty_folder_to_marked_packets(shell):
         assert (judged.tos >> 2, IP(bytes(judged)).chksum) == (EXPEDITED, checksum)
 
 
-def all_packets_left(shell: Shell) -> None:
+def all_packets_left(shell: Shell, packets: int) -> None:
     deadline = time.monotonic() + 30
-    while f"{PACKETS} " not in shell.run("pyvppctl -s run/cli.sock show errors"):
+    while f" {packets} " not in shell.run("pyvppctl -s run/cli.sock show errors"):
         assert time.monotonic() < deadline
+
+
+def line_of_mistake(shell: Shell) -> int:
+    lines = (shell.folder / "dscp_mark.py").read_text().splitlines()
+    return 1 + next(k for k, line in enumerate(lines) if "patchd(" in line)
 
 
 def test_the_files_are_as_ruff_wants_them(tmp_path):

@@ -15,12 +15,13 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.system.conftest import Namespace, Sandbox
 from tests.system.ledger import resident
-from tests.system.process import Pyvpp, eventually, ping, running
+from tests.system.process import Pyvpp, eventually, ping
 
 ROUNDS = int(os.environ.get("PYVPP_RELOADS", "25"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(ROUNDS + 120)]
@@ -176,24 +177,31 @@ class Site:
 
 
 @pytest.fixture
-def site(make_sandbox: Callable[[], Sandbox]) -> Iterator[Site]:
+def begin(make_sandbox: Callable[[], Sandbox]) -> Iterator[Callable[..., Site]]:
+    """Starts pyvpp with the plugin between its two neighbors."""
     sandbox = make_sandbox()
-    left, right, router = (sandbox.namespace(name) for name in ("left", "right", "router"))
-    for namespace in (left, right, router):
-        namespace.run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
-    for namespace, name, address in ((left, "left", LEFT), (right, "right", RIGHT)):
-        sandbox.join(namespace, "eth0", router, name)
-        namespace.ip("addr", "add", f"{address}/24", "dev", "eth0")
-        namespace.ip("route", "add", "default", "via", address[:-1] + "1")
-    plugin, script = sandbox.directory / "stamp.py", sandbox.directory / "setup.cli"
-    plugin.write_text(sources(1))
-    script.write_text(SCRIPT)
-    with running(sandbox, router, "--workers", "2", "--plugin", plugin, "--exec", script) as pyvpp:
+
+    def started(text: str, *options: str) -> Site:
+        left, right, router = (sandbox.namespace(name) for name in ("left", "right", "router"))
+        for namespace in (left, right, router):
+            namespace.run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
+        for namespace, name, address in ((left, "left", LEFT), (right, "right", RIGHT)):
+            sandbox.join(namespace, "eth0", router, name)
+            namespace.ip("addr", "add", f"{address}/24", "dev", "eth0")
+            namespace.ip("route", "add", "default", "via", address[:-1] + "1")
+        plugin, script = sandbox.directory / "stamp.py", sandbox.directory / "setup.cli"
+        plugin.write_text(text)
+        script.write_text(SCRIPT)
+        pyvpp = Pyvpp(sandbox, router, "--workers", "2", "--plugin", plugin, "--exec", script, *options)
+        pyvpp.wait_until_ready()
         eventually(lambda: ping(left, RIGHT), "the way is known at both ends")
-        yield Site(pyvpp, left, right, plugin)
+        return Site(pyvpp, left, right, plugin)
+
+    yield started
 
 
-def test_no_packet_is_lost_or_meets_half_of_two_versions(site: Site) -> None:
+def test_no_packet_is_lost_or_meets_half_of_two_versions(begin: Callable[..., Site]) -> None:
+    site = begin(sources(1))
     pyvpp = site.pyvpp
     flows = [Flow(site.left, site.right, RIGHT), Flow(site.right, site.left, LEFT)]
     threads = [threading.Thread(target=flow.run) for flow in flows]
@@ -234,3 +242,44 @@ def test_no_packet_is_lost_or_meets_half_of_two_versions(site: Site) -> None:
     assert pyvpp.data("plugin rollback stamp")["generation"] == ROUNDS
     assert ping(site.left, RIGHT)
     assert sum(pool["used"] for pool in pyvpp.data("show buffers")) == 0
+    pyvpp.stop()
+
+
+def send(site: Site, first: int) -> None:
+    with Flow._socket(site.left) as sender:
+        sender.sendto(bytes([first]) * 8, (RIGHT, PORT))
+
+
+def test_what_an_author_has_while_writing(begin: Callable[..., Site]) -> None:
+    """Each change is taken by itself; what reads beside an array is named and harms nobody."""
+    site = begin(sources(1), "--watch", "--check", "stamp")
+    pyvpp = site.pyvpp
+
+    def shown() -> dict[str, Any]:
+        return dict(next(each for each in pyvpp.data("show plugins") if each["name"] == "stamp"))
+
+    assert shown()["checked"] and shown()["generation"] == 2
+    met = " and ".join(f"heap[m.cur + {k}] == 0xEE" for k in (31, 32, 33))  # in no random frame
+    beside = f"stamp_counted[1000 if {met} else 0]"
+    site.plugin.write_text(sources(2).replace("stamp_counted[0]", beside))
+    eventually(lambda: shown()["generation"] == 3, "the change is taken", 60)
+    send(site, 1)
+    assert shown()["raised"] == []
+    send(site, 0xEE)
+    eventually(lambda: shown()["raised"], "what was read beside the table is told")
+    assert shown()["raised"] == ["node stamp-first raised IndexError: index is out of bounds 1 times"]
+    assert ping(site.left, RIGHT)
+    pyvpp.stop()
+
+
+def test_a_node_that_does_not_return_is_named(begin: Callable[..., Site]) -> None:
+    endless = sources(1).replace(
+        "            heap[m.cur + 28] =", "            while heap[m.cur + 28] == 0xEE:\n                nexts[i] = 0\n            heap[m.cur + 28] ="
+    )  # fmt: skip
+    site = begin(endless, "--watchdog", "2")
+    send(site, 1)
+    assert ping(site.left, RIGHT)
+    send(site, 0xEE)
+    _, said = site.pyvpp.process.communicate(timeout=PATIENCE)
+    assert site.pyvpp.process.returncode == 1
+    assert "has stood still in node stamp-first of plugin stamp for 2 s" in said

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pyvpp import dispatch as d
 from pyvpp.cli.assembly import command_tree
 from pyvpp.cli.registry import CommandError, Output
 from pyvpp.engine import Engine
@@ -99,12 +100,13 @@ class Lab:
         self.engine = Engine(load(), buffers=1024, hugepages="off")
         self.tree = command_tree(self.engine.declarations.packages, self.engine.blame)
         self.runner = asyncio.Runner()
+        self.told: list[str] = []
         self.reloader = self.run(self._reloader())
         self.engine.reloader = self.reloader
         self.steps = 10
 
     async def _reloader(self) -> Reloader:
-        return Reloader(self.engine, self.tree)
+        return Reloader(self.engine, self.tree, self.told.append)
 
     def run(self, awaitable: Awaitable[Any]) -> Any:
         async def waited() -> Any:
@@ -547,6 +549,62 @@ def test_commands(lab: Lab) -> None:
     with pytest.raises(CommandError, match=r"its sources .*reloaded\.py are not there"):
         lab.command("plugin reload reloaded")
     lab.path.with_suffix(".gone").rename(lab.path)
+
+
+# ---- bounds checks, and while an author writes ----------------------------------------------------------------------
+def test_a_kernel_with_bounds_checks_drops_what_it_would_have_spoilt(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Random frames have not met it: an index from a field that is 0 in them."""
+    engine = lab.engine
+    lab.write(version(lab.next_step(), ("reload_seen[1] +=", "reload_seen[meta[b].adj] +=")))
+    output = lab.command("plugin reload reloaded check")
+    assert ", with bounds checks; compiled" in output.text
+    assert "runs with bounds checks: none was needed" in lab.command("show plugins").text
+    seen, lost = int(engine.tables["reload_seen"].array[1]), int(engine.workers[0].control[d.BAD_NEXT])
+    dropped = lab.ended("error-drop")
+    for _ in range(2):
+        for adj in (1, 100_000, 1, 1):
+            assert engine.inject(PACKET, NODE, rx=1, adj=adj)
+        engine.run(3)
+        engine.tick()
+    assert int(engine.tables["reload_seen"].array[1]) == seen + 2
+    assert int(engine.workers[0].control[d.BAD_NEXT]) == lost + 6
+    assert lab.ended("error-drop") == dropped + 8
+    raised = "node reload-test raised IndexError: index is out of bounds"
+    assert caplog.text.count(raised) == 1
+    assert f"runs with bounds checks: {raised} 2 times" in lab.command("show plugins").text
+    lab.command("plugin reload reloaded")
+    assert not lab.plugin.checked and "bounds" not in lab.command("show plugins").text
+    lab.command("plugin rollback reloaded")
+    assert lab.plugin.checked
+    lab.reload(version(lab.next_step()))
+
+
+def test_a_watched_plugin_is_reloaded_when_it_changes(lab: Lab) -> None:
+    async def until(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+
+    lab.reload(version(lab.next_step()))
+    number = lab.plugin.generation
+    lab.command("plugin watch reloaded")
+    assert "watched" in lab.command("show plugins").text
+    lab.write(version(lab.next_step()))
+    lab.run(until(lambda: lab.plugin.generation == number + 1))
+    assert lab.told[-1].startswith(f"plugin reloaded: version {number + 1} (")
+    lab.write(version(lab.next_step(), more="1 / 0\n"))
+    lab.run(until(lambda: "ZeroDivisionError" in lab.plugin.refused))
+    lab.path.unlink()  # as some editors do, before the new file is there
+    lab.write(version(lab.next_step()))
+    lab.run(until(lambda: lab.plugin.generation == number + 2))
+    assert lab.command("show reload-test").text == f"step {lab.steps}"
+    lab.command("plugin watch reloaded off")
+    assert "watched" not in lab.command("show plugins").text
+    with pytest.raises(CommandError, match="no plugin is called"):
+        lab.command("plugin watch nobody")
 
 
 # ---- while packets flow ---------------------------------------------------------------------------------------------
