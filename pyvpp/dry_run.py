@@ -47,7 +47,7 @@ def _uplink(options: argparse.Namespace, name: str, pages: str, record: Record |
     entries = record.entries if record is not None else []
     left = next((entry.uplink for entry in entries if entry.uplink.name == name), None)
     state = left or inspect_uplink(name)
-    choice = choose_driver(name, options.driver, pages) if left is None else None
+    choice = choose_driver(name, options.driver, pages, options.nic) if left is None else None
     found = [f"{'read':<8}{_summary(state)}"]
     if choice is None:
         return [*found, "the rest can be told when it is restored"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pyvpp import __version__
+from pyvpp.device.nic_options import NicOptions
 from pyvpp.errors import OperatorError, in_one_line
 from pyvpp.plugin.find import give_path, given_paths
 from pyvpp.service import notify
@@ -51,6 +52,18 @@ def parser() -> argparse.ArgumentParser:
     )
     driver = "how the NIC is driven; auto is af-packet unless the NIC offers zero-copy AF_XDP"
     p.add_argument("--driver", choices=DRIVERS, default="auto", help=driver)
+    p.add_argument(
+        "--num-rx-queues",
+        type=int,
+        metavar="N",
+        help="receive queues of the NIC: one for each worker, or with af-xdp all it has, unless said otherwise",
+    )
+    p.add_argument("--rx-ring-size", type=int, metavar="N", help="packets each receive queue of the NIC holds")
+    p.add_argument("--tx-ring-size", type=int, metavar="N", help="packets each transmit queue of the NIC holds")
+    p.add_argument(
+        "--qdisc-bypass", action="store_true",
+        help="Linux queues nothing that is sent: what the NIC does not take at once is dropped (af-packet)",
+    )  # fmt: skip
     p.add_argument(
         "--gro", choices=GRO, default="on", metavar="on|nic|graph|off",
         help="who coalesces TCP on its way to Linux: the NIC's driver and the node gro (on), one of them, or nobody",
@@ -160,6 +173,13 @@ def cpu_list(text: str) -> list[int]:
     return cpus
 
 
+def nic_options(options: argparse.Namespace) -> NicOptions:
+    """What is said of the NICs' queues. Raises OperatorError."""
+    said = NicOptions(options.num_rx_queues, options.rx_ring_size, options.tx_ring_size, options.qdisc_bypass)
+    said.check()
+    return said
+
+
 def run(options: argparse.Namespace) -> int:
     """The main job, in the order that keeps the gap short: guardian, compile, look, take over, serve, restore."""
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s")
@@ -177,6 +197,7 @@ def run(options: argparse.Namespace) -> int:
         raise OperatorError(f"--hugepages {options.hugepages}: auto, off or a number")
     if not LEAST_BUFFERS <= options.buffers <= MOST_BUFFERS:
         raise OperatorError(f"--buffers {options.buffers}: from {LEAST_BUFFERS} to {MOST_BUFFERS}")
+    options.nic = nic_options(options)
     if options.watchdog < 0:
         raise OperatorError(f"--watchdog {options.watchdog}: seconds, or 0 for none")
     if len(set(options.uplink)) != len(options.uplink):
@@ -288,7 +309,9 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
             if stop.is_set():
                 break
             state = await asyncio.to_thread(inspect_uplink, name)
-            choice = await asyncio.to_thread(choose_driver, name, options.driver, engine.buffers.heap.pages)
+            choice = await asyncio.to_thread(
+                choose_driver, name, options.driver, engine.buffers.heap.pages, options.nic
+            )
             taking = take_over_by(choice, state, options.runtime_dir, options.workers, options.gro, engine)
             uplink = await asyncio.to_thread(taking.run, settled=False)
             taken.append(uplink)

@@ -13,6 +13,7 @@ from pyvpp.cli.arguments import Arguments, CommandError, expectation
 from pyvpp.cli.registry import Output, command
 from pyvpp.device import interfaces as devices
 from pyvpp.device.af_packet_socket import Options
+from pyvpp.device.nic_options import LEAST_SLOTS, MOST_QUEUES, MOST_SLOTS
 from pyvpp.interface import HOST, L2, UPLINK
 from pyvpp.node import Kind, NodeCounter
 from pyvpp.trace import packets, show_trace
@@ -27,8 +28,6 @@ MTU_MIN, MTU_MAX = 68, 65535
 TAP_MTU_MAX = 65521  # Linux counts the Ethernet header
 LOOPBACK_MTU = 9000
 LONGEST_LINUX_NAME = 15
-MOST_QUEUES = 64
-RING_MIN, RING_MAX = 16, 1 << 16
 TAP_WORDS = (
     "id", "tun", "host-ns", "host-if-name", "host-ip4-addr", "host-mtu-size", "num-rx-queues", "hw-addr"
 )  # fmt: skip
@@ -393,8 +392,8 @@ def create_host_interface(engine: Any, args: Arguments) -> Output:
 
 
 def _ring_size(args: Arguments) -> int:
-    """A power of two, as VPP wants it; then whole pages are full of slots, too."""
-    n = args.unsigned(min=RING_MIN, max=RING_MAX, what="a number of packets")
+    """A power of two, as VPP wants it."""
+    n = args.unsigned(min=LEAST_SLOTS, max=MOST_SLOTS, what="a number of packets")
     if n & (n - 1):
         raise CommandError(f"ring size {n} is no power of two")
     return n

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pyvpp.device.af_packet_ring import TX_SLOT_BYTES
+from pyvpp.device.nic_options import NicOptions
 
 RX_RING_BYTES = 8 << 20
 RX_SLOT_BYTES = 2048  # and twice as large until a packet of the MTU fits
@@ -65,6 +66,17 @@ class Options:
     rx_slots: int = 0
     tx_slots: int = 512
     qdisc_bypass: bool = False
+
+    @classmethod
+    def of(cls, nic: NicOptions, workers: int) -> Options:
+        """A receive queue for each worker unless said otherwise, and a transmit ring for each in any case."""
+        return cls(
+            rx_queues=nic.num_rx_queues or workers,
+            tx_queues=workers,
+            rx_slots=nic.rx_ring_size or cls.rx_slots,
+            tx_slots=nic.tx_ring_size or cls.tx_slots,
+            qdisc_bypass=nic.qdisc_bypass,
+        )
 
 
 class Queue:

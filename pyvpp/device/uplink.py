@@ -19,9 +19,10 @@ from pyvpp.device.af_packet import AfPacket
 from pyvpp.device.af_packet_socket import Options as PacketOptions
 from pyvpp.device.af_xdp import AfXdp, check_mtu
 from pyvpp.device.af_xdp_interface import add_af_xdp_interface
-from pyvpp.device.af_xdp_socket import AF_XDP, RX_SLOTS, Options
+from pyvpp.device.af_xdp_socket import AF_XDP, LEAST_SLOTS, MOST_SLOTS, RX_SLOTS, TX_SLOTS, Options
 from pyvpp.device.interfaces import add_host_interface, add_tap_interface
 from pyvpp.device.linux_interface import LinuxInterface
+from pyvpp.device.nic_options import AS_USUAL, NicOptions
 from pyvpp.device.tap import Tap
 from pyvpp.errors import OperatorError
 from pyvpp.interface import HOST, Interface
@@ -35,11 +36,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AUTO, AF_PACKET_DRIVER, AF_XDP_DRIVER = "auto", "af-packet", "af-xdp"
-# what `prepare_uplink` and `add_nic` open on the NIC
-_DRIVER_MAKES = {
-    AF_PACKET_DRIVER: "packet sockets on the NIC, a receive and a transmit ring for each worker ({workers})",
-    AF_XDP_DRIVER: "nothing yet: AF_XDP sockets when the NIC is there, one for each of its receive queues",
-}
 
 
 @dataclass(frozen=True)
@@ -49,34 +45,55 @@ class Choice:
     driver: str
     reason: str = ""
     sure: bool = True
+    nic: NicOptions = AS_USUAL
+
+    def opens(self, workers: int) -> str:
+        """What `prepare_uplink` and `add_nic` open on the NIC."""
+        if self.driver == AF_PACKET_DRIVER:
+            return f"packet sockets on the NIC, {self.nic.told(workers)}"
+        served = self.nic.num_rx_queues or "each"
+        return f"nothing yet: AF_XDP sockets when the NIC is there, one for {served} of its receive queues"
 
 
-def choose_driver(name: str, wanted: str, pages: str) -> Choice:
+def choose_driver(name: str, wanted: str, pages: str, nic: NicOptions = AS_USUAL) -> Choice:
     """The driver for a NIC that is still Linux', whose packets will be in a heap made of `pages`.
 
     To be called in a thread without an event loop. Raises OperatorError when the one that is wanted cannot be.
     """
     if wanted == AF_PACKET_DRIVER:
-        return Choice(AF_PACKET_DRIVER)
+        return Choice(AF_PACKET_DRIVER, nic=nic)
     linux = LinuxInterface(name)
     try:
         if wanted == AF_XDP_DRIVER:
-            check_sockets(name)
-            check_mtu(name, linux.mtu(), Options())
-            return Choice(AF_XDP_DRIVER)
+            check_af_xdp(name, linux, nic)
+            return Choice(AF_XDP_DRIVER, nic=nic)
         features = xdp_features.read(linux.ifindex)
         if features is None or not (features.native and features.zero_copy):
-            return Choice(AF_PACKET_DRIVER, f"its driver {linux.driver()} offers no zero-copy AF_XDP")
+            return Choice(AF_PACKET_DRIVER, f"its driver {linux.driver()} offers no zero-copy AF_XDP", nic=nic)
         if pages != HUGEPAGES:
-            return Choice(AF_PACKET_DRIVER, "zero-copy AF_XDP needs hugepages, and there are none")
+            return Choice(AF_PACKET_DRIVER, "zero-copy AF_XDP needs hugepages, and there are none", nic=nic)
         try:
-            check_sockets(name)
-            check_mtu(name, linux.mtu(), Options())
+            check_af_xdp(name, linux, nic)
         except OperatorError as error:
-            return Choice(AF_PACKET_DRIVER, str(error))
-        return Choice(AF_XDP_DRIVER, f"its driver ({linux.driver()}) offers zero-copy", sure=False)
+            return Choice(AF_PACKET_DRIVER, str(error), nic=nic)
+        return Choice(AF_XDP_DRIVER, f"its driver ({linux.driver()}) offers zero-copy", sure=False, nic=nic)
     finally:
         linux.close()
+
+
+def check_af_xdp(name: str, linux: LinuxInterface, nic: NicOptions) -> None:
+    """Raises OperatorError where AF_XDP cannot be, before anything has moved."""
+    check_sockets(name)
+    check_mtu(name, linux.mtu(), Options())
+    if nic.qdisc_bypass:
+        raise OperatorError("--qdisc-bypass: af-xdp passes no queueing discipline; leave it out or use af-packet")
+    if nic.num_rx_queues is not None and nic.num_rx_queues > linux.rx_queues():
+        raise OperatorError(
+            f"--num-rx-queues {nic.num_rx_queues}: for af-xdp from 1 to {linux.rx_queues()}, {name}'s own"
+        )
+    for option, size in nic.sizes():
+        if not LEAST_SLOTS <= size <= MOST_SLOTS:
+            raise OperatorError(f"{option} {size}: for af-xdp from {LEAST_SLOTS} to {MOST_SLOTS}")
 
 
 def check_sockets(name: str) -> None:
@@ -97,7 +114,7 @@ def take_over_by(
         workers,
         gro=gro in ("on", "nic"),
         prepare=partial(prepare_uplink, engine, state, choice) if engine is not None else None,
-        prepared=_DRIVER_MAKES[choice.driver].format(workers=workers),
+        prepared=choice.opens(workers),
     )
 
 
@@ -109,8 +126,7 @@ def prepare_uplink(engine: Engine, state: UplinkState, choice: Choice, namespace
     engine.graph.load_templates()
     if choice.driver != AF_PACKET_DRIVER:
         return None
-    workers = len(engine.workers)
-    options = PacketOptions(rx_queues=workers, tx_queues=workers)
+    options = PacketOptions.of(choice.nic, len(engine.workers))
     return AfPacket(state.name, namespace, options, all_multicast=True, mtu=state.mtu)
 
 
@@ -134,9 +150,9 @@ def add_uplink(engine: Engine, taken: Any, choice: Choice = Choice(AF_PACKET_DRI
 
 def add_nic(engine: Engine, taken: Any, mac: bytes, choice: Choice) -> Interface:
     """The interface on the NIC, by the driver chosen or, when nobody insists on that, by AF_PACKET."""
-    name, options = taken.nic_name, Options(rx_queues=0, rx_slots=_rx_slots(engine))
-    reason = choice.reason
+    name, nic, reason = taken.nic_name, choice.nic, choice.reason
     if choice.driver == AF_XDP_DRIVER:
+        options = Options(nic.num_rx_queues or 0, nic.rx_ring_size or _rx_slots(engine), nic.tx_ring_size or TX_SLOTS)
         try:
             interface = add_af_xdp_interface(
                 engine, name, name=f"host-{name}", namespace=taken.netns, options=options, mac=mac, uplink=True,
@@ -151,8 +167,9 @@ def add_nic(engine: Engine, taken: Any, mac: bytes, choice: Choice) -> Interface
             interface.driver_reason = reason
             return interface
     interface = add_host_interface(
-        engine, name, namespace=taken.netns, mac=mac, uplink=True, mtu=taken.state.mtu, prepared=taken.device
-    )
+        engine, name, namespace=taken.netns, mac=mac, uplink=True, mtu=taken.state.mtu, prepared=taken.device,
+        options=PacketOptions.of(nic, len(engine.workers)),
+    )  # fmt: skip
     interface.driver_reason = reason
     return interface
 

@@ -55,7 +55,7 @@ def test_the_plan_names_everything_and_nothing_changes(sandbox: Pair) -> None:
         assert plan.count(f"{address['local']}/{address['prefixlen']}") >= 2, "on the TAP, and at the end on the NIC"
     for said in (
         "198.51.100.0/24 via 10.99.0.1 table 100", "2001:db8:100::/48 via 2001:db8:77::2", "alias: the uplink",
-        "MTU: 1400", "altnames: enp0s3, wan", "neighbors: 10.77.0.50", "proxy 10.77.0.60", "each worker (2)",
+        "MTU: 1400", "altnames: enp0s3, wan", "neighbors: 10.77.0.50", "proxy 10.77.0.60", "receive rings: 2, transmit rings: 2",
         f"journal {sandbox.runtime_dir}/journal.json", f"directory {sandbox.runtime_dir}",
     ):  # fmt: skip
         assert said in plan, said
@@ -76,6 +76,15 @@ def test_what_the_plan_names_is_there_afterwards(sandbox: Pair) -> None:
         assert guardian_of(sandbox)
         journals = set(re.findall(r"journal ([^ ,:]+)", plan))
         assert journals and all(Path(path).exists() for path in journals)
+
+
+def test_the_nic_s_rings_are_told(sandbox: Pair) -> None:
+    sizes = ("--num-rx-queues", "3", "--rx-ring-size", "128", "--tx-ring-size", "64", "--qdisc-bypass")
+    _, plan, _ = dry_run(sandbox, "--uplink", "eth0", "--workers", "2", *sizes)
+    said = "receive rings: 3 of 128 packets, transmit rings: 2 of 64 packets, past the queueing discipline"
+    assert f"packet sockets on the NIC, {said}" in plan
+    _, plan, _ = dry_run(sandbox, "--uplink", "eth0", "--driver", "af-xdp", "--num-rx-queues", "1")
+    assert "AF_XDP sockets when the NIC is there, one for 1 of its receive queues" in plan
 
 
 def test_the_driver_is_chosen_as_for_the_take_over(sandbox: Pair) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.conftest import Namespace, Sandbox, run
+from tests.system.conftest import Namespace, Pair, Sandbox, run
 from tests.system.process import Pyvpp, eventually, ping, running
 from tests.system.traffic import transfer
 
@@ -159,6 +159,24 @@ def test_rings_are_shown(between: Callable[..., Between]) -> None:
     assert sum(ring["packets"] for ring in shown["rx_rings"]) >= 1
     text = there.pyvpp.ctl("show hardware-interfaces host-left")
     assert "    0     vpp_wk_0 (1)   adaptive" in text and "available:32 request:0 sending:0 wrong:0 total:32" in text
+
+
+def test_an_uplink_s_rings_are_as_told(sandbox: Pair) -> None:
+    sizes = ("--num-rx-queues", "1", "--rx-ring-size", "256", "--tx-ring-size", "64", "--qdisc-bypass")
+    with running(sandbox, sandbox.host, "--uplink", "eth0", "--workers", "2", *sizes) as pyvpp:
+        (shown,) = pyvpp.data("show hardware-interfaces host-eth0")
+        assert [ring["frames"] for ring in shown["rx_rings"]] == [256]
+        assert [ring["frames"] for ring in shown["tx_rings"]] == [64, 64]
+        assert "qdisc-bpass-enabled" in shown["features"] and shown["fanout"] is None
+        transfer(sandbox.peer, sandbox.host, "10.77.0.1", megabytes=4)
+
+
+def test_an_uplink_s_af_xdp_rings_are_as_told(sandbox: Pair) -> None:
+    sizes = ("--driver", "af-xdp", "--num-rx-queues", "1", "--rx-ring-size", "256", "--tx-ring-size", "64")
+    with running(sandbox, sandbox.host, "--uplink", "eth0", *sizes) as pyvpp:
+        (shown,) = pyvpp.data("show hardware-interfaces host-eth0")
+        assert [(each["rx_size"], each["tx_size"]) for each in shown["sockets"]] == [(256, 64)]
+        transfer(sandbox.peer, sandbox.host, "10.77.0.1", megabytes=4)
 
 
 def test_a_device_that_takes_no_more_slows_nobody_down(between: Callable[..., Between]) -> None:
