@@ -3,16 +3,23 @@
 
 They name interfaces by name, because a TAP that stands in for a NIC may have another index; all else is netlink's own
 bytes. Linux forgets a route that goes over several links when one of them leaves, and of a nexthop group the member.
+
+A default route that Linux learned from a router's advertisement bears a mark, and netlink cannot give it. Without the
+mark Linux cannot make its own beside it when the next advertisement comes, and ignores that: addresses would expire. So
+those are made by the older ioctl, which takes marks; from then on they are told to be of the protocol `boot`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import ipaddress
 import os
 import socket
 import struct
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -30,6 +37,15 @@ _ONLINK = 0x4
 _DST, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _MULTIPATH, _CACHEINFO, _TABLE = 1, 4, 5, 6, 7, 9, 12, 15
 _VIA, _ENCAP_TYPE, _ENCAP, _EXPIRES, _NH_ID = 18, 21, 22, 23, 30
 _SAID_BY_NEXTHOP = (_GATEWAY, _VIA, _ENCAP_TYPE, _ENCAP)
+_METRICS, _PREF = 8, 20
+# linux/route.h, linux/ipv6_route.h
+_SIOCADDRT = 0x890B
+_IN6_RTMSG = struct.Struct(
+    "@16s16s16sIHHILIi"
+)  # destination, source, gateway, type, lengths, metric, ticks, flags, interface
+_RTF_UP, _RTF_GATEWAY, _RTF_EXPIRES, _RTF_PREF_SHIFT = 0x1, 0x2, 0x400000, 27
+_ADVERTISED = 0x10000 | 0x40000  # RTF_DEFAULT, RTF_ADDRCONF
+_RTPROT_RA = 9
 # linux/nexthop.h
 _NHA_ID, _NHA_GROUP, _NHA_OIF, _NHA_RES_GROUP = 1, 2, 5, 12
 _NHA_TAKEN = (1, 2, 3, 4, 6, 7, 8, 11, 16)  # the others are told only: statistics, buckets, the moment's
@@ -65,6 +81,7 @@ class Route(msgspec.Struct, frozen=True):
     interface: str
     attributes: Attributes
     multipath: tuple[Hop, ...] = ()
+    advertised: bool = False  # a default route that Linux learned from a router's advertisement
 
     def __str__(self) -> str:
         words = [self.destination]
@@ -205,17 +222,54 @@ def read_routes(names: Mapping[int, str], name: str, sources: frozenset[str] = f
     addresses.
     """
     found: list[Route] = []
+    routers = _advertised_routers()
     with Netlink() as netlink:
         for family in (AF_INET, AF_INET6):
             for message in netlink.dump(_GETROUTE, _ROUTE.pack(family, *[0] * 8)):
                 route = _decode(message, names)
                 if route is None:
                     continue
+                if (route.destination, route.gateway, route.interface) in routers and not route.multipath:
+                    left = rtnetlink.without(route.attributes, _METRICS)  # the next advertisement sets them again
+                    route = msgspec.structs.replace(route, advertised=True, protocol=_RTPROT_RA, attributes=left)
                 used = {route.interface, *(hop.interface for hop in route.multipath)}
                 from_us = family == AF_INET and route.source in sources
                 if name in used or (from_us and used != {""}):
                     found.append(route)
     return tuple(found)
+
+
+def _advertised_routers() -> set[tuple[str, str, str]]:
+    """Destination, gateway and interface of the default routes with Linux' mark for those from an advertisement."""
+    found = set()
+    with contextlib.suppress(FileNotFoundError):  # no IPv6
+        for line in Path("/proc/thread-self/net/ipv6_route").read_text().splitlines():
+            destination, length, _, _, gateway, _, _, _, flags, interface = line.split()
+            if int(flags, 16) & _ADVERTISED == _ADVERTISED:
+                prefix = f"{ipaddress.IPv6Address(bytes.fromhex(destination))}/{int(length, 16)}"
+                found.add((prefix, str(ipaddress.IPv6Address(bytes.fromhex(gateway))), interface))
+    return found
+
+
+def _add_advertised(route: Route, indexes: Mapping[str, int]) -> str:
+    """Makes one with the mark; what Linux said when it did not, else nothing."""
+    preference = _number(rtnetlink.value_of(route.attributes, _PREF))
+    seconds = _number(rtnetlink.value_of(route.attributes, _EXPIRES))
+    flags = _RTF_UP | _RTF_GATEWAY | _ADVERTISED | preference << _RTF_PREF_SHIFT | (_RTF_EXPIRES if seconds else 0)
+    metric = _number(rtnetlink.value_of(route.attributes, _PRIORITY))
+    gateway = ipaddress.IPv6Address(route.gateway).packed
+    ticks = seconds * os.sysconf("SC_CLK_TCK")
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as any_socket:
+        try:
+            message = _IN6_RTMSG.pack(
+                bytes(16), bytes(16), gateway, 0, 0, 0, metric, ticks, flags, indexes[route.interface]
+            )
+            fcntl.ioctl(any_socket, _SIOCADDRT, message)
+        except KeyError as missing:
+            return f"interface {missing} is gone"
+        except OSError as error:
+            return "" if error.errno == errno.EEXIST else str(error)
+    return ""
 
 
 def read_nexthops(names: Mapping[int, str], name: str) -> tuple[Nexthop, ...]:
@@ -308,6 +362,10 @@ def apply_routes(names: Mapping[int, str], name: str, routes: tuple[Route, ...],
         for refusal in netlink.ask(surplus):
             if refusal.errno not in (0, errno.ESRCH):
                 failures.append(f"a route that was not there: {refusal}")
+        for route in missing:
+            if route.advertised and (reason := _add_advertised(route, indexes)):
+                failures.append(f"{route.destination}: {reason}")
+        missing = [route for route in missing if not route.advertised]
         for _ in range(_ROUNDS):
             failed = _attempt(netlink, missing, indexes, _NEWROUTE)
             missing = [route for route, _ in failed if isinstance(route, Route)]
