@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pyvpp that routes between two namespaces, `client` and `server`, each joined to it by a veth pair; IPv4 and IPv6.
 
-It has no uplink: `host-left` and `host-right` are its interfaces. IPv6 neighbors are static on both sides.
+It has no uplink: `host-left` and `host-right` are its interfaces. Its neighbors are static, so that the first packet passes like any other.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Router:
         ctl(f"set interface state {interface} up")
         ctl(f"set interface ip address {interface} {network}.1/24")
         ctl(f"set interface ip address {interface} {network6}:1/64")
-        ctl(f"set ip neighbor {interface} {network6}:2 {link['address']} static")
+        for address in (f"{network}.2", f"{network6}:2"):
+            ctl(f"set ip neighbor {interface} {address} {link['address']} static")
         end.ip("addr", "add", f"{network}.2/24", "dev", "eth0")
         end.ip("addr", "add", f"{network6}:2/64", "dev", "eth0", "nodad")
         end.ip("route", "add", "default", "via", f"{network}.1")

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""acl: which packets may pass an interface, by lists of rules, stateless and with sessions.
+
+A list is applied to an interface for packets that arrive (input) or leave (output); several are looked through one
+after the other, and the first rule that matches decides. A packet that no rule matches is denied. `permit+reflect`
+makes a session, so that what comes back passes without a rule of its own.
+
+Not here: rules for MAC addresses, and sessions that several workers share: a flow's packets in both directions have
+to be seen by the same worker.
+"""
+
+from typing import Any
+
+from pyvpp_acl.owner import AclPlugin
+
+
+def start(engine: Any) -> None:
+    """Called by the engine once it is put together."""
+    engine.stack.acl = AclPlugin(engine)

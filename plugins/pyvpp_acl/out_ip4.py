@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""acl-plugin-out-ip4-fa: let IPv4 packets that leave by an interface pass as the lists applied there say.
+
+A feature of ip4-output. A packet of a session passes and keeps it alive; otherwise the first rule of the lists that
+matches decides, and without one the packet is dropped. permit+reflect makes a session.
+On a tunnel the packet inside is meant.
+A later fragment has no ports, type or flags: it is judged by its addresses and protocol alone.
+
+Dropped and counted: what is denied, and what should begin a session when there is no room for one.
+"""
+
+from enum import IntEnum
+
+from numba import uint64
+
+from pyvpp.features import Feature, next_feature
+from pyvpp.jit import jit
+from pyvpp.node import node, set_error
+from pyvpp.typing import I64, U8, U16, U32, U64, Records
+from pyvpp_acl.filter import PASSES, Counter, addresses4, judge
+from pyvpp_acl.sessions import key4
+from pyvpp_nodes.integers import int64
+from pyvpp_nodes.kit.transport import transport4
+
+ARC = "ip4-output"
+
+
+class Next(IntEnum):
+    DROP = 0
+
+
+@node(name="acl-plugin-out-ip4-fa", next={Next.DROP: "error-drop"}, counters=Counter, features=(Feature(ARC),))
+@jit
+def acl_out_ip4(
+    heap: U8, meta: Records, frame: U32, nexts: U16, counters: U64, error_base: int, feature_chains: U16, now: int,
+    acl_applied: Records, acl_contexts: Records, acl_roots4: U32, acl_nodes4: U32, acl_ports: U32,
+    acl_classes: U32, acl_bitmaps: U64,
+    acl_tuples: Records, acl_slots: U64, acl_rows: Records, acl_hits: Records, acl_timeouts: I64,
+    acl_sessions_index: U64, acl_sessions: Records, adjacencies: Records,
+) -> None:  # fmt: skip
+    for i, b in enumerate(frame):
+        m = meta[b]
+        ip, at = int64(m.cur) + int64(adjacencies[m.adj].rewrite_bytes), int64(m.tx)
+        applied = acl_applied[uint64(at)]
+        verdict = judge(
+            transport4, addresses4, key4, heap, m, ip, int64(applied.out4), at, applied.reflects != 0, now, counters,
+            acl_contexts, acl_roots4, acl_nodes4, acl_ports, acl_classes, acl_bitmaps, acl_tuples, acl_slots, acl_rows,
+            acl_hits, acl_timeouts, acl_sessions_index, acl_sessions,
+        )  # fmt: skip
+        if verdict == PASSES:
+            nexts[i] = next_feature(feature_chains, m)
+        else:
+            nexts[i] = set_error(m, counters, error_base, verdict, Next.DROP)

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+from hypothesis import given
+
+from pyvpp_acl.out_ip6 import acl_out_ip6
+from tests.plugins.pyvpp_acl.machine import SETTINGS, SessionMachine, frames_are_judged
+from tests.plugins.pyvpp_acl.model import frames, rows
+
+
+@given(rows(6), frames(6))
+def test_every_packet_is_judged_by_the_first_row(given_rows, frame):
+    frames_are_judged(acl_out_ip6, given_rows, frame)
+
+
+class Machine(SessionMachine):
+    node, version = acl_out_ip6, 6
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = SETTINGS
