@@ -5,8 +5,9 @@ A list is applied to an interface for packets that arrive (input) or leave (outp
 after the other, and the first rule that matches decides. A packet that no rule matches is denied. `permit+reflect`
 makes a session, so that what comes back passes without a rule of its own.
 
-Not here: rules for MAC addresses, and sessions that several workers share: a flow's packets in both directions have
-to be seen by the same worker.
+Not here: rules for MAC addresses; ICMP errors that belong to a session, which need a rule of their own; and sessions
+that several workers share: both directions of a flow have to be seen by one worker, which `set interface handoff
+INTERFACE workers ... symmetrical` sees to.
 """
 
 from typing import Any
