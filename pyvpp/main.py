@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pyvpp import __version__
+from pyvpp.cli.logbuffer import log_buffer
 from pyvpp.device.nic_options import NicOptions
 from pyvpp.errors import OperatorError, in_one_line
 from pyvpp.plugin.find import give_path, given_paths
@@ -183,6 +184,7 @@ def nic_options(options: argparse.Namespace) -> NicOptions:
 def run(options: argparse.Namespace) -> int:
     """The main job, in the order that keeps the gap short: guardian, compile, look, take over, serve, restore."""
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.getLogger().addHandler(log_buffer)  # what `show logging` shows
     cpus = cpu_list(options.corelist_workers) if options.corelist_workers is not None else None
     if options.workers is None:
         options.workers = len(cpus) if cpus else 1
