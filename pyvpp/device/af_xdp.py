@@ -13,8 +13,8 @@ otherwise on Linux' packets (generic), and so it does on veth: there native mode
 TCP is five times slower. Packets of up to 64 KiB come in several descriptors (XDP_USE_SG).
 
 AF_XDP says nothing of offloads: `af_xdp_offload` finds an unfinished checksum in the packet. What is to be segmented on
-its way out goes by a packet socket beside. A VLAN tag that the sender has left to the device is lost by Linux before
-we see the packet.
+its way out goes by a packet socket beside. A VLAN tag that a veth peer has left to the device is lost by Linux before
+we see the packet, in either mode; a warning says how to have the peer write it.
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ log = logging.getLogger(__name__)
 MOST_QUEUES = 64
 MOST_PIECES = 17  # MAX_SKB_FRAGS: what Linux makes one packet of
 VETH = "veth"  # what its driver calls itself
+LEFT_TO_VETH = (
+    "VLAN tags, and where to cut datagrams, are lost where the other end of a veth leaves them to the device: there, "
+    "`ethtool -K INTERFACE tx-vlan-hw-insert off tx-udp-segmentation off' keeps them; so does AF_PACKET"
+)
 NO_BOUNDARY = 1 << 40
 HUGE_PAGE = 2 << 20
 
@@ -231,6 +235,8 @@ class AfXdp:
         flags = xdp_program.NATIVE if way.native else xdp_program.GENERIC
         self._fds.insert(0, xdp_program.attach(program, self.linux.ifindex, flags))
         self.way = Way(way.native, self.queues[0].zero_copy)
+        if self.driver == VETH:
+            log.warning("%s: %s", self.linux_name, LEFT_TO_VETH)
 
     def _error(self, reason: str) -> OperatorError:
         return OperatorError(f"Linux interface {self.linux_name}: {reason}")

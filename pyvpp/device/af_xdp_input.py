@@ -7,8 +7,8 @@ runs dry. A packet in several pieces, longer than a small buffer, is copied into
 that the sender left to a device is recognised (see `af_xdp_offload`).
 
 Packets of an uplink go to uplink-input, all others to ethernet-input. A packet is lost, and counted, when no buffer is
-free, when it is larger than any buffer, and when the interface is down. A descriptor that does not name a buffer given
-to Linux is counted and otherwise ignored.
+free, when it is larger than any buffer, when it is datagrams that nothing says where to cut, and when the interface is
+down. A descriptor that does not name a buffer given to Linux is counted and otherwise ignored.
 """
 
 from enum import IntEnum
@@ -24,7 +24,7 @@ from pyvpp.buffers import (
     take_large,
     take_small,
 )
-from pyvpp.device.af_xdp_offload import ETHERNET_HEADER, find_unfinished
+from pyvpp.device.af_xdp_offload import ETHERNET_HEADER, find_unfinished, is_uncuttable
 from pyvpp.device.af_xdp_ring import (
     CONTINUED,
     DESCRIPTOR_BYTES,
@@ -44,7 +44,7 @@ from pyvpp.device.syscalls import acquire32, receive, release32
 from pyvpp.device.trace import format_af_xdp_input
 from pyvpp.interface import ADMIN_UP, UPLINK
 from pyvpp.jit import inline, jit, outline, rare_case
-from pyvpp.node import Kind, NodeCounter, Severity, node
+from pyvpp.node import Kind, NodeCounter, Severity, node, set_error
 from pyvpp.typing import U8, U16, U32, U64, Record, Records
 from pyvpp.wire import copy, le32
 
@@ -52,6 +52,7 @@ from pyvpp.wire import copy, le32
 class Next(IntEnum):
     ETHERNET = 0
     UPLINK = 1
+    DROP = 2
 
 
 class Counter(NodeCounter):
@@ -59,6 +60,7 @@ class Counter(NodeCounter):
     BAD_DESCRIPTOR = 1, "bad descriptor"
     BAD_LENGTH = 2, "packet larger than a buffer, or no packet"
     ADMIN_DOWN = 3, "interface is down", Severity.WARNING
+    UNCUTTABLE = 4, "datagrams to be segmented, nothing says where"
 
 
 @inline
@@ -154,7 +156,7 @@ def publish(heap: U8, ring: Record, consumed: int) -> None:
 
 @node(
     name="af-xdp-input",
-    next={Next.ETHERNET: "ethernet-input", Next.UPLINK: "uplink-input"},
+    next={Next.ETHERNET: "ethernet-input", Next.UPLINK: "uplink-input", Next.DROP: "error-drop"},
     counters=Counter,
     kind=Kind.INPUT,
     template=True,
@@ -169,6 +171,7 @@ def af_xdp_input(
     counters: U64,
     pool: U32,
     instance: int,
+    error_base: int,
     interfaces: Records,
     interface_rx: Records,
     interface_drops: U64,
@@ -208,6 +211,8 @@ def af_xdp_input(
                 segments += segments_of(meta[b])
                 frame[produced] = b
                 nexts[produced] = next_node
+                if is_uncuttable(meta[b], mtu):
+                    nexts[produced] = set_error(meta[b], counters, error_base, Counter.UNCUTTABLE, Next.DROP)
                 produced += 1
         at += pieces
         waiting -= pieces

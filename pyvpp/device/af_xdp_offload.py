@@ -9,9 +9,10 @@ checksum to be filled in, -(F + S), is P again.
 
 The segment size is nowhere in the packet. For TCP it is what the MTU leaves, less what the sender's may have been
 smaller: a pod's usually is, and with a size larger than its own a packet would be refused for the receiver's MTU. UDP
-has no such size that both ends agree on: a datagram longer than the MTU cannot be cut as its sender meant, and stays as
-it is, unless it shows where: a train of VXLAN packets behind one UDP header, which another pyvpp sends for a device to
-cut, has the same VXLAN header again and again, as far from the next as the first inner packet says that it is long.
+has no such size that both ends agree on: datagrams that together are longer than the MTU cannot be cut as their sender
+meant, and are lost (`is_uncuttable`), unless they show where: a train of VXLAN packets behind one UDP header, which
+another pyvpp sends for a device to cut, has the same VXLAN header again and again, as far from the next as the first
+inner packet says that it is long. Several that fit into the MTU together look like one.
 """
 
 from pyvpp.buffers import CSUM_PARTIAL
@@ -187,6 +188,14 @@ def find_unfinished(heap: U8, m: Record, mtu: int) -> None:
             kind = IP4 if protocol == IPIP else IP6
         else:
             return
+
+
+@inline
+def is_uncuttable(m: Record, mtu: int) -> bool:
+    """Whether a packet, after `find_unfinished`, is datagrams that nothing says where to cut: UDP, longer than a sender
+    with this MTU may send it, whose checksum is left to a device."""
+    unfinished_udp = int(m.flags) & CSUM_PARTIAL and int(m.csum_offset) == UDP_CHECKSUM
+    return bool(unfinished_udp and not m.gso_type and int(m.len) > mtu + ETHERNET_HEADER + 2 * TAG)
 
 
 TX_METADATA_BYTES = 24  # struct xsk_tx_metadata: flags u64, csum_start u16, csum_offset u16, times

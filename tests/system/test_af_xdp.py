@@ -9,17 +9,74 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from pyvpp import demo
+from pyvpp.device import bpf
+from pyvpp.device.af_xdp import LEFT_TO_VETH
 from pyvpp.device.af_xdp_socket import RX_SLOTS
+from pyvpp.device.bpf import Register
+from pyvpp.linux import ethtool
 from tests.system.conftest import Namespace, Pair, Sandbox, wait_for_link_local
 from tests.system.process import Pyvpp, eventually, ping, running
-from tests.system.traffic import transfer
+from tests.system.traffic import datagrams as numbered_datagrams
+from tests.system.traffic import datagrams_to_nobody, transfer
 
 Router = tuple[Pyvpp, Namespace, Namespace, Namespace]
+
+
+def switch_feature(namespace: Namespace, name: str, feature: str, on: bool) -> None:
+    """As `ethtool -K` does by a feature's own name (linux/ethtool.h)."""
+    get_strings, get_count, set_features, of_features, width = 0x1B, 0x37, 0x3B, 4, 32
+
+    def switch() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            info = ethtool.exchange(any_socket, name, struct.pack("IIQI", get_count, 0, 1 << of_features, 0))
+            (count,) = struct.unpack_from("I", info, 16)
+            asked = struct.pack("III", get_strings, of_features, count) + bytes(count * width)
+            names = ethtool.exchange(any_socket, name, asked)[12:]
+            k = [names[i * width : (i + 1) * width].split(b"\0")[0].decode() for i in range(count)].index(feature)
+            blocks = [[0, 0] for _ in range(-(-count // 32))]
+            blocks[k // 32] = [1 << k % 32, int(on) << k % 32]
+            words = [word for block in blocks for word in block]
+            ethtool.exchange(any_socket, name, struct.pack(f"II{len(words)}I", set_features, len(blocks), *words))
+
+    namespace.inside(switch)
+
+
+@contextlib.contextmanager
+def without(namespace: Namespace, feature: str) -> Iterator[None]:
+    """eth0 of a namespace without a feature."""
+    switch_feature(namespace, "eth0", feature, False)
+    try:
+        yield
+    finally:
+        switch_feature(namespace, "eth0", feature, True)
+
+
+@contextlib.contextmanager
+def tagging(namespace: Namespace, vlan: int = 7) -> Iterator[None]:
+    """What leaves by eth0 has a VLAN tag, beside the packet as a VLAN interface of Linux leaves it.
+
+    By a BPF program, since not every kernel has VLAN interfaces: bpf_skb_vlan_push(packet, htons(ETH_P_8021Q), vlan).
+    """
+    scheduler_program, egress, push, passes = 3, 47, 18, 0  # linux/bpf.h: BPF_PROG_TYPE_SCHED_CLS, BPF_TCX_EGRESS
+    code = bpf.assemble(
+        bpf.set_to(Register.R2, socket.htons(0x8100)), bpf.set_to(Register.R3, vlan), bpf.call(push),
+        bpf.set_to(Register.R0, passes), bpf.leave(),
+    )  # fmt: skip
+    program = bpf.load_program(code, scheduler_program, egress, b"tagging")
+    try:
+        link = namespace.inside(lambda: bpf.create_link(program, socket.if_nametoindex("eth0"), egress))
+    finally:
+        os.close(program)
+    try:
+        yield
+    finally:
+        os.close(link)
 
 
 def small_buffers_used(pyvpp: Pyvpp) -> int:
@@ -325,6 +382,45 @@ def add_pods(sandbox: Pair, pyvpp: Pyvpp, node: int) -> dict[str, Namespace]:
             pyvpp.ctl(f"ip route add {other}/32 via {tunnel}")
         pods[address] = pod
     return pods
+
+
+@pytest.mark.parametrize("attach", ["native", "generic"])
+def test_a_tag_is_seen_only_where_a_veth_peer_writes_it_itself(router: Router, attach: str) -> None:
+    """Linux keeps the tag beside the packet, which arrives without. A warning says so: switch that off at the peer."""
+    pyvpp, _, left, right = router
+    pyvpp.ctl("clear logging")
+    for number in (1, 2):
+        create(pyvpp, number, f"attach {attach}")
+    warnings = [each["message"] for each in pyvpp.data("show logging") if each["level"] == "warn"]
+    assert warnings == [f"port{number}: {LEFT_TO_VETH}" for number in (1, 2)]
+    until_answered(left, "10.9.2.2")
+    with tagging(left):
+        assert datagrams(left, right, "10.9.2.2", 3, 100) == 3, "as if they had no tag"
+        assert pyvpp.counter("ethernet-input", "unknown vlan") == 0
+        with without(left, "tx-vlan-hw-insert"):
+            assert datagrams(left, right, "10.9.2.2", 1, 100) == 0
+            assert pyvpp.counter("ethernet-input", "unknown vlan") >= 1
+
+
+def test_datagrams_that_a_veth_peer_leaves_to_be_cut(router: Router) -> None:
+    """How is nowhere said: many are dropped and few arrive as one, unless the peer's Linux cuts them itself."""
+    pyvpp, _, left, right = router
+    for number in (1, 2):
+        create(pyvpp, number, "attach generic")
+    until_answered(left, "10.9.2.2")
+    datagrams_to_nobody(left, "10.9.2.2", 1200, 48_000)
+    uncuttable = "port1/0-input", "datagrams to be segmented, nothing says where"
+    eventually(lambda: pyvpp.counter(*uncuttable) == 1, "they are dropped")
+    with right.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as receiver:
+        receiver.bind(("10.9.2.2", 9))
+        receiver.settimeout(5.0)
+        datagrams_to_nobody(left, "10.9.2.2", 500, 1000)
+        assert len(receiver.recv(0xFFFF)) == 1000
+        with without(left, "tx-udp-segmentation"):
+            datagrams_to_nobody(left, "10.9.2.2", 500, 1000)
+            assert [len(receiver.recv(0xFFFF)) for _ in range(2)] == [500, 500]
+            numbered_datagrams(left, right, "10.9.2.2")
+    assert pyvpp.counter(*uncuttable) == 1
 
 
 def test_tcp_of_pods_in_tunnels(sandbox: Pair) -> None:

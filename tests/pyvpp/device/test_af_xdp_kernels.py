@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.l2 import Ether
 
 from pyvpp.buffers import (
     BEHIND_SLOTS,
@@ -31,6 +33,7 @@ from pyvpp.device.af_xdp_tables import AF_XDP_INTERFACE, AF_XDP_RX_QUEUE, AF_XDP
 from pyvpp.interface import ADMIN_UP, INTERFACE
 from pyvpp.node import FREE, HELD
 from pyvpp.tables import COUNTER
+from tests.pyvpp.device.test_af_xdp_offload import ones_sum
 
 SLOTS, SMALL, LARGE = 64, 160, 4
 TOTAL = LARGE_BUFFERS + SMALL
@@ -126,11 +129,12 @@ class Linux:
         self.word(int(row["rx_producer"]))[0] = self.at
         frame, nexts = np.zeros(256, np.uint32), np.zeros(256, np.uint16)
         n = af_xdp_input.af_xdp_input(
-            self.heap, self.meta, frame, nexts, self.counters, self.pool, QUEUE, self.interfaces, self.received,
+            self.heap, self.meta, frame, nexts, self.counters, self.pool, QUEUE, 100, self.interfaces, self.received,
             self.drops, self.rx_queues,
         )  # fmt: skip
         assert int(self.word(int(row["rx_consumer"]))[0]) == self.at
         self.refill()
+        self.nexts = [int(each) for each in nexts[:n]]
         return [int(b) for b in frame[:n]]
 
     def send(self, buffers: list[int]) -> list[int]:
@@ -225,7 +229,7 @@ def test_a_packet_whose_end_is_not_there_yet_waits() -> None:
     linux.word(int(row["rx_producer"]))[0] = linux.at
     frame, nexts = np.zeros(256, np.uint32), np.zeros(256, np.uint16)
     arguments = (
-        linux.heap, linux.meta, frame, nexts, linux.counters, linux.pool, QUEUE, linux.interfaces, linux.received,
+        linux.heap, linux.meta, frame, nexts, linux.counters, linux.pool, QUEUE, 100, linux.interfaces, linux.received,
         linux.drops, linux.rx_queues,
     )  # fmt: skip
     assert af_xdp_input.af_xdp_input(*arguments) == 0
@@ -234,6 +238,32 @@ def test_a_packet_whose_end_is_not_there_yet_waits() -> None:
     (b,) = linux.receive()
     m = linux.meta[b]
     assert linux.heap[int(m["cur"]) : int(m["cur"]) + int(m["len"])].tobytes() == first + last
+
+
+def test_datagrams_that_nothing_says_where_to_cut_are_dropped() -> None:
+    """The checksum field of a packet to be finished holds the pseudo header's sum; two tags more than the MTU may be."""
+    linux, mtu = Linux(), 1500
+    linux.interfaces[SW_IF_INDEX]["mtu"] = mtu
+    sent = []
+    for protocol, length, finished in (
+        (17, mtu + 9, False), (17, mtu + 8, False), (17, mtu + 9, True), (6, mtu + 9, False),
+    ):  # fmt: skip
+        layer4, offset = (UDP(len=length - 20), 6) if protocol == 17 else (TCP(), 16)
+        frame = bytearray(bytes(Ether() / IP(src="10.0.0.1", dst="10.0.0.2", len=length, proto=protocol) / layer4))
+        frame += bytes(14 + length - len(frame))
+        pseudo = bytes((10, 0, 0, 1, 10, 0, 0, 2, 0, protocol)) + (length - 20).to_bytes(2, "big")
+        field = ones_sum(pseudo) ^ (0x1234 if finished else 0)
+        frame[34 + offset : 36 + offset] = field.to_bytes(2, "big")
+        chunk = linux.has[0]
+        linux.put(Piece(len(frame), False), 0)
+        linux.heap[chunk + DATA_AT : chunk + DATA_AT + len(frame)] = np.frombuffer(bytes(frame), np.uint8)
+        sent.append(frame)
+    buffers = linux.receive()
+    assert linux.nexts == [af_xdp_input.Next.DROP, *[af_xdp_input.Next.ETHERNET] * 3]
+    assert int(linux.counters[RX.UNCUTTABLE]) == 1
+    assert [int(linux.meta[b]["error"]) for b in buffers] == [100 + RX.UNCUTTABLE, 0, 0, 0]
+    assert [int(linux.meta[b]["gso_type"]) != 0 for b in buffers] == [False, False, False, True]
+    assert [int(linux.meta[b]["len"]) for b in buffers] == [len(frame) for frame in sent]
 
 
 def packet(linux: Linux, n: int) -> int:
