@@ -10,7 +10,7 @@ concern as long as Linux copies (it sees the heap as one range), but a NIC that 
 Each receive queue of the interface has a socket; the first has registered the umem and the others share it. An XDP
 program (`xdp_program`) sends each queue's packets to its socket. It runs in the driver where that has XDP (native),
 otherwise on Linux' packets (generic), and so it does on veth: there native mode takes segmentation from the peer, and
-TCP is five times slower. Packets of up to 64 KiB come in several descriptors (XDP_USE_SG).
+TCP is two to three times slower. Packets of up to 64 KiB come in several descriptors (XDP_USE_SG).
 
 AF_XDP says nothing of offloads: `af_xdp_offload` finds an unfinished checksum in the packet. What is to be segmented on
 its way out goes by a packet socket beside. A VLAN tag that a veth peer has left to the device is lost by Linux before
