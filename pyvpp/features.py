@@ -112,28 +112,28 @@ class Features:
 
     def _store(self, arc: str, sw_if_index: int) -> None:
         """Tells workers which features are on: one store."""
-        chain = self.enabled(arc, sw_if_index)
+        chain = self.enabled(arc, sw_if_index) if arc in self.arcs else []
         table = self._engine.tables[_arc_table(arc).name]
         table.array[sw_if_index] = self._chain([*chain, self.arcs[arc].last]) if chain else 0
 
-    def declare(self, arcs: dict[str, FeatureArc], nodes: Any) -> list[tuple[str, str, int]]:
-        """Takes other declarations; features stay on where they are.
+    def declare(self, arcs: dict[str, FeatureArc], nodes: Any) -> None:
+        """Takes other declarations. Packets see no difference until `settle`."""
+        self.arcs = arcs
+        self.order = {name: order_of(arc, nodes) for name, arc in arcs.items()}
 
-        Answers those that are off now, since the new declarations have them not: node, arc, sw_if_index.
+    def settle(self) -> list[tuple[str, str, int]]:
+        """Puts features in the order declared now, wherever they are on.
+
+        Answers those that are off from now on, since they are declared no more: node, arc, sw_if_index.
         """
-        order = {name: order_of(arc, nodes) for name, arc in arcs.items()}
-        gone = [
-            (node, *at)
-            for at, names in self._enabled.items()
-            for node in sorted(names)
-            if node not in order.get(at[0], ())
-        ]
-        for node, arc, sw_if_index in gone:
-            self.enable(arc, node, sw_if_index, on=False)
-        moved = [at for at in self._enabled if order[at[0]] != self.order[at[0]] or arcs[at[0]] != self.arcs[at[0]]]
-        self.arcs, self.order = arcs, order
-        for arc, sw_if_index in moved:
+        gone = []
+        for (arc, sw_if_index), names in list(self._enabled.items()):
+            missing = names - set(self.order.get(arc, ()))
+            gone += [(node, arc, sw_if_index) for node in sorted(missing)]
+            names -= missing
             self._store(arc, sw_if_index)
+            if not names:
+                del self._enabled[arc, sw_if_index]
         return gone
 
     def copy(self) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ without a next, writes what other workers may be writing or does not return is r
 """
 
 import json
+import logging
 import os
 import select
 import signal
@@ -148,6 +149,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a plugin prints is no answer
     os.nice(NICE)
+    logging.disable()  # what is wrong is answered
     declarations = warm()
     for line in sys.stdin:
         answers.write(json.dumps(asdict(supervised(declarations, Request(**json.loads(line))))) + "\n")

@@ -9,6 +9,7 @@ not fit or fails when it is tried is refused, and the old one stays.
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,8 +25,8 @@ from pyvpp.faults import meant
 from pyvpp.plugin import snapshot
 from pyvpp.plugin.background import Builder, Request
 from pyvpp.plugin.bounds import BoundsReports
-from pyvpp.plugin.exchange import exchange
-from pyvpp.plugin.find import Plugin
+from pyvpp.plugin.exchange import Exchange
+from pyvpp.plugin.find import PATHS, Plugin
 from pyvpp.plugin.watch import Watcher
 from pyvpp.tables import TableInstance
 
@@ -85,14 +86,16 @@ class Reloader:
         self.patience = PATIENCE
         self._sound: list[dict[str, str]] = []  # versions that were compiled and tried together
         self._latest: dict[str, int] = {}  # the highest number of a version
-        checked = {cache.BOUNDSCHECK: "1", "NUMBA_CACHE_DIR": str(cache.checked_directory())}
         self._reports = BoundsReports(engine)
         self.watcher = Watcher(self, tell)
-        self._builders = (Builder({}), Builder(checked))
         for plugin in engine.declarations.plugins:
             if not engine.declarations.is_essential(plugin):
                 with contextlib.suppress(OperatorError):  # told when it is to be rolled back to
                     plugin.path, plugin.digest = snapshot.keep(plugin)
+        # What an author has written since is no concern of theirs until they are asked.
+        in_use = {PATHS: os.pathsep.join(str(p.path or p.source) for p in engine.declarations.plugins if p.is_path)}
+        checked = {cache.BOUNDSCHECK: "1", "NUMBA_CACHE_DIR": str(cache.checked_directory())}
+        self._builders = (Builder(in_use), Builder({**in_use, **checked}))
         engine.on_close.append(self.close)
 
     def close(self) -> None:
@@ -179,13 +182,13 @@ class Reloader:
         if new.checked:
             self._reports.listen()
         try:
-            done = exchange(self._engine, self._tree, old, new, wanted.tables)
+            done = Exchange(self._engine, self._tree, old, new, wanted.tables).carried_out()
         except (Exception, SystemExit) as error:
             told = isinstance(error, OperatorError | loader.PluginError | KernelError)
             if not told:
                 log.error("plugin %s: a version was refused", old.name, exc_info=error)
             raise _refused(old, wanted, str(error) if told else in_one_line(error)) from error
-        return Reloaded(new, compiled - began, time.monotonic() - compiled, tuple(done.notes)), done.tables
+        return Reloaded(new, compiled - began, time.monotonic() - compiled, tuple(done.notes)), done.moving
 
 
 def _refused(old: Plugin, wanted: Earlier, reason: str) -> OperatorError:

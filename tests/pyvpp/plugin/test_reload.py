@@ -46,6 +46,7 @@ from pyvpp.typing import U16, U32, U64, Records
 
 SEEN = Table("reload_seen", np.uint64, 4, per_worker=True)
 RULES = Table("reload_rules", np.uint64, 4)
+READ = Table("reload_read", np.uint64, 4)
 
 
 class Next(IntEnum):
@@ -90,6 +91,20 @@ def version(step: int, *changes: tuple[str, str], more: str = "") -> str:
     return text
 
 
+READER = """
+from numba import uint64
+from pyvpp.jit import jit
+from pyvpp.node import node
+from pyvpp.typing import U16, U32, U64, Records
+
+@node(name="reload-reader", next={0: "error-drop"})
+@jit
+def reader(frame: U32, nexts: U16, reload_read: U64) -> None:
+    for i in range(len(frame)):
+        nexts[i] = reload_read[0] & uint64(0)
+"""
+
+
 class Lab:
     """An engine without threads, one plugin of it that tests rewrite, and the reloader."""
 
@@ -97,6 +112,8 @@ class Lab:
         self.path = folder / "reloaded.py"
         self.write(version(1))
         give_path(str(self.path))
+        (folder / "reader.py").write_text(READER)
+        give_path(str(folder / "reader.py"))
         self.engine = Engine(load(), buffers=1024, hugepages="off")
         self.tree = command_tree(self.engine.declarations.packages, self.engine.blame)
         self.runner = asyncio.Runner()
@@ -191,7 +208,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     os.environ.pop(PATHS, None)
     if given is not None:
         os.environ[PATHS] = given
-    sys.modules.pop("pyvpp_plugin_reloaded", None)
+    for name in ("pyvpp_plugin_reloaded", "pyvpp_plugin_reader"):
+        sys.modules.pop(name, None)
 
 
 # ---- versions in place ----------------------------------------------------------------------------------------------
@@ -295,6 +313,29 @@ def test_nexts_and_counters_come_and_go(lab: Lab) -> None:
     assert lab.counts() == {"SEEN": lab.steps + step}
 
 
+def test_nodes_made_of_a_template_are_exchanged_one_and_all(lab: Lab) -> None:
+    template = """
+    @node(name="reload-template", template=True, next={0: "{interface}-next"})
+    @jit
+    def template(frame: U32, nexts: U16, instance: int, reload_seen: U64) -> None:
+        for i in range(len(frame)):
+            reload_seen[instance] += uint64(STEP)
+            nexts[i] = 0
+    """
+    graph = lab.engine.graph
+    lab.reload(version(lab.next_step(), more=template.replace("STEP", "1")))
+    for instance, target in ((2, "error-drop"), (3, "error-punt")):
+        graph.instantiate("reload-template", f"reload-{instance}", instance, {"{interface}-next": target})
+    lab.engine.tables["reload_seen"].array[:] = 0
+    for step, seen in ((10, [10, 10]), (100, [110, 110])):
+        lab.reload(version(lab.next_step(), more=template.replace("STEP", str(step))))
+        punted = lab.ended("error-punt")
+        assert (lab.send(node="reload-2"), lab.send(node="reload-3")) == (1, 0)
+        assert lab.ended("error-punt") == punted + 1
+        assert lab.engine.tables["reload_seen"].array[2:4].tolist() == seen
+    graph.remove([graph.index_of("reload-2"), graph.index_of("reload-3")])
+
+
 def test_a_python_node_and_commands_come_with_a_version(lab: Lab) -> None:
     more = """
     saw: list[bytes] = []
@@ -357,16 +398,18 @@ def test_tables_of_another_type_are_migrated_by_the_author(lab: Lab) -> None:
     lab.reload(version(lab.next_step()))
     fill(lab)
     done = lab.reload(version(lab.next_step(), *WIDER, more=MIGRATE))
-    assert done.notes == (
+    *about_tables, stood = done.notes
+    assert about_tables == [
         "table reload_seen was migrated: it held uint64 per worker", "table reload_rules was migrated: it held uint64"
-    )  # fmt: skip
+    ]  # fmt: skip
+    assert stood.startswith("workers stood still for ")
     assert tables(lab) == [[1, 2, 3, 4], [105, 106, 107, 108]]
     assert lab.engine.tables["reload_rules"].dtype == np.uint32
     assert len(lab.engine.tables["reload_rules"]) >= 4
     lab.send()
     assert tables(lab)[0] == [1, 2 + 107, 3, 4]
     done = lab.run(lab.reloader.rollback("reloaded"))
-    assert set(done.notes) == {
+    assert set(done.notes[:2]) == {
         f"table {name} is as it was when this version was left" for name in ("reload_seen", "reload_rules")
     }
     assert tables(lab) == [[1, 2, 3, 4], [5, 6, 7, 8]]
@@ -379,7 +422,7 @@ def test_tables_of_another_type_begin_anew_without(lab: Lab) -> None:
     fill(lab)
     done = lab.reload(version(lab.next_step(), *WIDER))
     assert tables(lab) == [[0, 0, 0, 0], [0, 0, 0, 0]]
-    assert len(done.notes) == 2 and "begins anew: it held uint64" in done.notes[0]
+    assert len(done.notes) == 3 and "begins anew: it held uint64" in done.notes[0]
 
 
 def test_a_migration_that_fails(lab: Lab) -> None:
@@ -414,6 +457,7 @@ RAISES = 'raise LookupError("{}")\n'
         ([], 'def start(engine: Any) -> None:\n    raise LookupError("start")\n', "LookupError: start ("),
         ([], 'def resume(engine: Any, before: Any) -> None:\n    raise LookupError("resume")\n', "LookupError: resume ("),
         ([('"show reload-test", help', '"show version", help')], "", "commands defined twice: show version"),
+        ([('"reload_read", np.uint64', '"reload_read", np.uint32')], "", "table reload_read cannot have another type: node reload-reader is compiled for it"),
         ([("@jit\ndef kernel(", "def kernel(engine: Any, packet: Any) -> None: ...\ndef other("), ("counters=Counter,", "kind=Kind.PYTHON,")], "", "node reload-test was of kind internal and is of kind python now"),
     ],
 )  # fmt: skip
