@@ -18,6 +18,8 @@ class Request:
     frames: int
     patience: float
     """seconds that a kernel may take for its random frames"""
+    checked: bool
+    """whether it is to run with bounds checks afterwards"""
 
 
 @dataclass

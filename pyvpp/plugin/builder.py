@@ -16,23 +16,25 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numba
 import numpy as np
 
 from pyvpp import loader
-from pyvpp.compile import compile_node
+from pyvpp.compile import KernelError, compile_node
 from pyvpp.errors import in_one_line
 from pyvpp.faults import where
 from pyvpp.jit import BOUNDSCHECK, FLAGS, number_functions_from
 from pyvpp.loader import Declarations, PluginError
 from pyvpp.node import Kind
 from pyvpp.plugin.background import Answer, Request
+from pyvpp.plugin.check import wrong_next
 from pyvpp.plugin.find import Plugin
 from pyvpp.plugin.snapshot import withdraw
+from pyvpp.plugin.trial import kernels_of, try_node
 
 NICE = 10  # workers come first
 COMPILE_SECONDS = 120.0
@@ -40,39 +42,37 @@ SELF_CHECK = "self_check"
 NUMBER_BITS = 40  # more functions than one process compiles
 
 
-def build(declarations: Declarations, request: Request, tell: Any) -> str:
+def build(declarations: Declarations, request: Request, tell: Callable[[str], None]) -> str:
     """Compiles and tries a version; answers what is wrong with it. `tell` is given the name of what is tried next."""
-    plugin = None
+    plugins = {plugin.name: plugin for plugin in declarations.plugins}
     for name, path in request.versions.items():
-        old = next(each for each in declarations.plugins if each.name == name)
-        withdraw(old.module)
-        plugin = Plugin(name, old.source, path=Path(path))
-        plugin.load()
-        declarations = loader.with_version(declarations, plugin)
+        withdraw(plugins[name].module)
+        plugins[name] = Plugin(name, plugins[name].source, path=Path(path))
+        plugins[name].load()
+        declarations = loader.with_version(declarations, plugins[name])
         loader.look_up_in(declarations)
-        if name == request.plugin:
-            break
-    assert plugin is not None and plugin.package is not None
+    plugin = plugins[request.plugin]
     found = declarations.faults(plugin)
     if found:
         raise PluginError("\n".join(map(str, found)))
     nodes = [node for node in declarations.nodes_of(plugin) if node.kind is not Kind.PYTHON]
-    for node in nodes:
+    for node in nodes if request.checked or not BOUNDSCHECK else ():
         compile_node(node, checked=BOUNDSCHECK and node.kind is Kind.INTERNAL)
-    if not BOUNDSCHECK:
-        for native in declarations.native.values():
-            if plugin.owns(native.use.__module__):
-                native.use()
-        return ""
-    from pyvpp.plugin.check import wrong_next
-    from pyvpp.plugin.trial import try_node
+    if BOUNDSCHECK:
+        return tried(declarations, plugin, request.frames, tell)
+    for native in declarations.native.values():
+        if plugin.owns(native.use.__module__):
+            native.use()
+    return ""
 
+
+def tried(declarations: Declarations, plugin: Plugin, frames: int, tell: Callable[[str], None]) -> str:
+    """What a version's kernels do wrong on random frames, or what it says itself."""
+    assert plugin.package is not None
     shared = {table.name for table in declarations.tables.values() if not table.per_worker}
-    for node in nodes:
-        if node.kind is not Kind.INTERNAL:
-            continue
+    for node in kernels_of(declarations, plugin):
         tell(node.name)
-        for number in range(1, request.frames + 1):
+        for number in range(1, frames + 1):
             outcome = try_node(node, plugin.package, shared, number)
             wrong = [outcome.error] if outcome.error else [wrong_next(node, next_) for next_, _, _ in outcome.packets]
             wrong += [f"writes table {name}, which all workers share" for name in outcome.written]
@@ -98,7 +98,7 @@ def attempt(declarations: Declarations, request: Request, output: int) -> None:
         number_functions_from((int(version, 16) << 1 | BOUNDSCHECK) << NUMBER_BITS)
         error = build(declarations, request, tell)
     except (Exception, SystemExit) as problem:
-        told = isinstance(problem, PluginError) or type(problem).__name__ == "KernelError"
+        told = isinstance(problem, PluginError | KernelError)
         error = str(problem) if told else in_one_line(problem)
     os.write(output, json.dumps({"error": error}).encode() + b"\n")
 

@@ -84,7 +84,7 @@ class Reloader:
         self._tree = tree
         self._one_at_a_time = asyncio.Lock()
         self.patience = PATIENCE
-        self._sound: list[dict[str, str]] = []  # versions that were compiled and tried together
+        self._sound: list[Request] = []  # what was compiled and tried without fault
         self._latest: dict[str, int] = {}  # the highest number of a version
         self._reports = BoundsReports(engine)
         self.watcher = Watcher(self, tell)
@@ -166,14 +166,14 @@ class Reloader:
             for plugin in self._engine.declarations.plugins
             if plugin.generation > 1 and plugin is not old and not plugin.error
         }
-        request = Request(old.name, {**versions, old.name: str(wanted.path)}, FRAMES, self.patience)
+        request = Request(old.name, {**versions, old.name: str(wanted.path)}, FRAMES, self.patience, wanted.checked)
         began = time.monotonic()
-        if request.versions not in self._sound:
+        if request not in self._sound:
             answers = await asyncio.gather(*(asyncio.to_thread(builder.build, request) for builder in self._builders))
             fault = next((answer.error for answer in answers if answer.error), "")
             if fault:
                 raise _refused(old, wanted, fault)
-            self._sound = [*self._sound, request.versions][-MOST_SOUND:]
+            self._sound = [*self._sound, request][-MOST_SOUND:]
         compiled = time.monotonic()
         new = Plugin(
             old.name, old.source, "" if old.is_path else old.version, path=wanted.path, origin=old.origin,
