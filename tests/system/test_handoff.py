@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host's TAP, which has one queue, and two workers: the flows of its packets are spread, both ways meet, all arrive.
+"""Devices of one queue each, and two workers: the flows of their packets are spread, both ways meet, all arrive.
 
-`left` and `right` hold a TAP each of pyvpp's: 10.1.0.2 - 10.1.0.1 pyvpp 10.2.0.1 - 10.2.0.2. The first worker reads both.
+`left` and `right` hold a TAP each of pyvpp's, or one end of a veth whose other end it drives by AF_PACKET or AF_XDP:
+10.1.0.2 - 10.1.0.1 pyvpp 10.2.0.1 - 10.2.0.2. The first worker reads both.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import socket
 import struct
 from collections.abc import Callable
 
+import pytest
+
+from pyvpp.device.af_xdp_socket import RX_SLOTS
 from tests.system.conftest import Sandbox
-from tests.system.process import eventually, ping, running
+from tests.system.process import Pyvpp, eventually, ping, running
 from tests.system.traffic import transfer
 
 LEFT, RIGHT, PORT = "10.1.0.2", "10.2.0.2", 5000
@@ -29,6 +33,54 @@ set interface handoff tap0 workers 0-1 symmetrical
 set interface handoff tap1 workers 0-1 symmetrical
 set graph fusion off
 """
+
+
+NICS = """
+create {left_nic}
+create {right_nic}
+set interface state {left} up
+set interface state {right} up
+set interface ip address {left} 10.1.0.1/24
+set interface ip address {right} 10.2.0.1/24
+set interface rx-placement {left} worker 0
+set interface rx-placement {right} worker 0
+set interface handoff {left} workers 1 symmetrical
+set interface handoff {right} workers 1 symmetrical
+"""
+
+
+def used_buffers(pyvpp: Pyvpp) -> int:
+    """At this moment: a worker has one at hand while it looks for packets of a TAP."""
+    return sum(pool["used"] for pool in pyvpp.data("show buffers"))
+
+
+@pytest.mark.parametrize("driver", ["af_packet", "af_xdp"])
+def test_what_one_worker_receives_another_forwards(make_sandbox: Callable[[], Sandbox], driver: str) -> None:
+    """Segments of TCP in large buffers, AF_XDP's in those it was lent: all come back to where they belong."""
+    sandbox = make_sandbox()
+    left, right, router = (sandbox.namespace(name) for name in ("left", "right", "router"))
+    for namespace, name, address in ((left, "left", LEFT), (right, "right", RIGHT)):
+        namespace.run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
+        sandbox.join(namespace, "eth0", router, name)
+        namespace.ip("addr", "add", f"{address}/24", "dev", "eth0")
+        namespace.ip("route", "add", "default", "via", address[:-1] + "1")
+    by_packet = driver == "af_packet"
+    create = "host-interface name {} num-rx-queues 1" if by_packet else "interface af_xdp host-if {}"
+    names = {name: f"host-{name}" if by_packet else f"{name}/0" for name in ("left", "right")}
+    nics = {f"{name}_nic": create.format(name) for name in names}
+    script = sandbox.directory / "setup.cli"
+    script.write_text(NICS.format(**names, **nics))
+    with running(sandbox, router, "--workers", "2", "--exec", script) as pyvpp:
+        eventually(lambda: ping(left, RIGHT), "the way is known at both ends")
+        for source, target, address in ((left, right, RIGHT), (right, left, LEFT)):
+            transfer(source, target, address, megabytes=16)
+        assert ping(left, RIGHT, 5) == 5
+        threads = pyvpp.data("show runtime")
+        sent = [sum(n["vectors"] for n in each["nodes"] if n["name"].endswith("-tx")) for each in threads[-2:]]
+        ((there, back), _) = [pyvpp.data("show handoff queues")[key] for key in ("rings", "interfaces")]
+        assert sent[0] == 0 and there["packets"] >= sent[1] > 200 and back["packets"] == 0
+        lent = 0 if by_packet else 2 * RX_SLOTS
+        eventually(lambda: used_buffers(pyvpp) == lent, "only the receive rings' buffers are not free")
 
 
 def test_flows_of_a_tap_are_spread_over_workers(make_sandbox: Callable[[], Sandbox]) -> None:
@@ -73,4 +125,4 @@ def test_flows_of_a_tap_are_spread_over_workers(make_sandbox: Callable[[], Sandb
         pyvpp.ctl("set interface handoff tap0 disable")
         pyvpp.ctl("set interface handoff tap1 disable")
         assert ping(left, RIGHT, 5) == 5
-        assert sum(pool["used"] for pool in pyvpp.data("show buffers")) == 0
+        eventually(lambda: used_buffers(pyvpp) == 0, "all buffers are free")
