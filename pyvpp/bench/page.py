@@ -230,7 +230,10 @@ def nodes_plot(results: list[dict[str, Any]]) -> str:
     figure.update_layout(barmode="stack", bargap=0.35)
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(title="clocks per packet", rangemode="tozero")
-    text = "Where the clocks of a packet go, node by node in the order of the path; the diamond is VPP's whole path."
+    text = (
+        "Where the clocks of a packet go, node by node in the order of the path; the diamond is VPP's whole path. "
+        "What is fused counts at the node that received the frame."
+    )
     return plot(figure, "Clocks per packet, by node", text, 190 + 34 * len(results) + 18 * (len(order) // 6))
 
 

@@ -10,10 +10,11 @@ from pyvpp.buffers import L2_VALID
 from pyvpp.interface import ADMIN_UP, L2
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.ethernet.input import Counter, Next, ethernet_input
-from tests.graph_nodes.forwarding import MACS, UP, frames, interface_table, mac_bytes
+from tests.graph_nodes.forwarding import MACS, NODE_BY_NODE, UP, frames, interface_table, mac_bytes
 
 DOWN, CONNECTED = 2, 3
 INTERFACES = interface_table({DOWN: {"flags": UP & ~ADMIN_UP}, CONNECTED: {"flags": UP | L2}})
+TABLES = {"interfaces": INTERFACES} | NODE_BY_NODE
 
 
 def reference(data: bytes, rx: int) -> tuple[Next, Counter | None, bytes]:
@@ -60,7 +61,7 @@ RECEIVED = st.tuples(
 
 @given(frames(RECEIVED))
 def test_mixed_frames(received):
-    result = run_kernel(ethernet_input, [Packet(data, rx=rx) for data, rx in received], {"interfaces": INTERFACES})
+    result = run_kernel(ethernet_input, [Packet(data, rx=rx) for data, rx in received], TABLES)
     expected = [reference(*each) for each in received]
     assert list(zip(result.nexts, result.packets, strict=True)) == [(next_, left) for next_, _, left in expected]
     for counter in Counter:
@@ -68,7 +69,7 @@ def test_mixed_frames(received):
 
 
 def run_one(data: bytes, rx: int = 1):
-    return run_kernel(ethernet_input, [Packet(data, rx=rx)], {"interfaces": INTERFACES})
+    return run_kernel(ethernet_input, [Packet(data, rx=rx)], TABLES)
 
 
 def test_scapy_frames():
@@ -98,7 +99,7 @@ def test_the_edges_of_llc_and_vlan():
         (b"\x81\0\x10\0\x08\0", 20),
     ]
     sent = [header + kind + bytes(n) for kind, n in cases]
-    result = run_kernel(ethernet_input, [Packet(data) for data in sent], {"interfaces": INTERFACES})
+    result = run_kernel(ethernet_input, [Packet(data) for data in sent], TABLES)
     assert result.nexts == [Next.DROP] * 5 + [Next.IP4]
     counted = {Counter.BAD_LLC_LENGTH: 2, Counter.UNKNOWN_TYPE: 2, Counter.UNKNOWN_VLAN: 1}
     assert {c: int(result.counters[c]) for c in Counter if result.counters[c]} == counted
@@ -116,7 +117,7 @@ def test_every_ethertype():
     header = mac_bytes(MACS[1]) + bytes(6)
     for start in range(0, 1 << 16, 1 << 13):
         sent = [header + kind.to_bytes(2, "big") + bytes(46) for kind in range(start, start + (1 << 13))]
-        result = run_kernel(ethernet_input, [Packet(data) for data in sent], {"interfaces": INTERFACES})
+        result = run_kernel(ethernet_input, [Packet(data) for data in sent], TABLES)
         assert result.nexts == [reference(data, 1)[0] for data in sent]
 
 
@@ -124,5 +125,5 @@ def test_every_ethertype():
 def test_every_vlan_tag():
     header = mac_bytes(MACS[1]) + bytes(6) + b"\x81\x00"
     sent = [header + tag.to_bytes(2, "big") + b"\x08\x00" + bytes(20) for tag in range(0, 1 << 16, 7)]
-    result = run_kernel(ethernet_input, [Packet(data) for data in sent], {"interfaces": INTERFACES})
+    result = run_kernel(ethernet_input, [Packet(data) for data in sent], TABLES)
     assert result.nexts == [reference(data, 1)[0] for data in sent]

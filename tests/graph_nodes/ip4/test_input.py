@@ -9,7 +9,7 @@ from scapy.layers.inet import IP, UDP, IPOption_Router_Alert
 
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.ip4.input import Counter, Next, ip4_input
-from tests.graph_nodes.forwarding import checksum_is_good, frames, ip4, ip4_packets, with_checksum
+from tests.graph_nodes.forwarding import NODE_BY_NODE, checksum_is_good, frames, ip4, ip4_packets, with_checksum
 
 
 def reference(data: bytes) -> tuple[Next, Counter | None]:
@@ -75,7 +75,7 @@ def received(draw: st.DrawFn) -> bytes:
 
 @given(frames(received()))
 def test_mixed_frames(packets):
-    result = run_kernel(ip4_input, [Packet(data, rx=i % 3) for i, data in enumerate(packets)])
+    result = run_kernel(ip4_input, [Packet(data, rx=i % 3) for i, data in enumerate(packets)], NODE_BY_NODE)
     expected = [reference(data) for data in packets]
     assert result.nexts == [next_ for next_, _ in expected]
     for counter in Counter:
@@ -88,7 +88,7 @@ def test_mixed_frames(packets):
 
 
 def nexts_of(packets: list[bytes]) -> list[int]:
-    return run_kernel(ip4_input, [Packet(data) for data in packets]).nexts
+    return run_kernel(ip4_input, [Packet(data) for data in packets], NODE_BY_NODE).nexts
 
 
 @pytest.mark.slow
@@ -144,13 +144,13 @@ def test_scapy_packets():
 
 
 def test_what_the_error_node_is_told():
-    m = run_kernel(ip4_input, [Packet(ip4(ttl=0))]).meta[0]
+    m = run_kernel(ip4_input, [Packet(ip4(ttl=0))], NODE_BY_NODE).meta[0]
     assert int(m["flow_hash"]) == 11 << 24
 
 
 def test_the_arc_of_the_interface_begins_here():
     arc = np.zeros(16, np.uint32)
     arc[2] = 5
-    tables = {"ip4_unicast_arc": arc, "feature_chains": np.full(16, 0x8042, np.uint16)}
+    tables = NODE_BY_NODE | {"ip4_unicast_arc": arc, "feature_chains": np.full(16, 0x8042, np.uint16)}
     packets = [Packet(ip4(), rx=1), Packet(ip4(), rx=2), Packet(ip4(ttl=0), rx=2)]
     assert run_kernel(ip4_input, packets, tables).nexts == [Next.LOOKUP, 0x8042, Next.ICMP_ERROR]
