@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -17,11 +17,13 @@ import numpy as np
 from pyvpp import dispatch as d
 from pyvpp.buffers import HEADROOM, LARGE_BUFFERS, POOL_ENTRIES, POOL_SMALL, SMALL_ROOM, Buffers, slot_start
 from pyvpp.clock import read_cycles
+from pyvpp.configuration import Configuration
 from pyvpp.errors import OperatorError, in_one_line
 from pyvpp.events import Events
 from pyvpp.features import NODE_BY_NODE, Features
 from pyvpp.graph import Graph
 from pyvpp.handoff import Handoff
+from pyvpp.inheritance import Inheritance
 from pyvpp.interface import Interface, Interfaces
 from pyvpp.loader import Declarations, disabled, load
 from pyvpp.node import FREE
@@ -69,6 +71,7 @@ class Engine:
         self.declarations = declarations or load()
         self.declarations.sift(compile_=True)
         self.events = Events(self.blame)
+        self.configuration = Configuration(self.events)
         self.started = time.time()
         self._barrier_depth = 0
         self._running = False
@@ -97,6 +100,8 @@ class Engine:
         self.on_close: list[Callable[[], None]] = []
         self.uplinks: list[Any] = []  # what is taken over from Linux (pyvpp.linux.takeover.TakenUplink)
         self.reloader: Any = None  # pyvpp.plugin.reload.Reloader, where plugins can be reloaded
+        self.inheritance = Inheritance()
+        self.upgrade: Callable[[], Awaitable[str]] | None = None  # has another process go on in place of this one
         self._reserve_inject_buffers()
         for package in list(self.declarations.packages):
             start = getattr(package, "start", None)

@@ -7,7 +7,7 @@ interface of nowhere. Events, each called with the Interface: "interface-created
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +107,7 @@ class Interfaces:
         self._by_index: dict[int, Interface] = {}
         self._by_name: dict[str, Interface] = {}
         self._free: list[int] = []
+        self._promised: Mapping[str, int] = {}
         self.create("local0", kind="local", mtu=0, admin_up=False, link_up=False)
 
     def __iter__(self) -> Iterator[Interface]:
@@ -135,10 +136,30 @@ class Interfaces:
             if f"{prefix}{instance}" in self._by_name:
                 raise OperatorError(f"instance {instance}: interface {prefix}{instance} exists already")
             return f"{prefix}{instance}"
+        for name in self._promised:
+            if name.removeprefix(prefix).isdecimal() and name not in self._by_name:
+                return name
         number = 0
         while f"{prefix}{number}" in self._by_name:
             number += 1
         return f"{prefix}{number}"
+
+    @contextlib.contextmanager
+    def promised(self, numbers: Mapping[str, int]) -> Iterator[None]:
+        """Interfaces made meanwhile get these names, where nobody asks for others, and with them these numbers."""
+        self._promised = numbers
+        try:
+            yield
+        finally:
+            self._promised = {}
+
+    def _free_index(self, name: str) -> int:
+        """The number promised to that name, if it is free, else the lowest that is."""
+        beyond = len(self._by_index) + len(self._free)
+        wanted = self._promised.get(name, -1)
+        if wanted >= beyond:
+            self._free.extend(range(beyond, wanted + 1))
+        return wanted if wanted in self._free else min(self._free, default=beyond)
 
     def create(
         self,
@@ -162,7 +183,7 @@ class Interfaces:
         """
         if name in self._by_name:
             raise OperatorError(f"interface {name} exists already")
-        index = self._free[0] if self._free else len(self._by_index)
+        index = self._free_index(name)
         self._make_room(index)
         flags |= (ADMIN_UP if admin_up else 0) | (LINK_UP if link_up else 0)
         interface = Interface(index, name, kind, mac, mtu, flags, device=device, offload=offload)
@@ -171,7 +192,8 @@ class Interfaces:
         except BaseException:
             self._engine.graph.remove(interface.nodes)
             raise
-        self._free[:1] = []
+        with contextlib.suppress(ValueError):
+            self._free.remove(index)
         self._by_index[index] = self._by_name[name] = interface
         self._write(interface)
         self._engine.events.fire("interface-created", interface)
@@ -213,7 +235,6 @@ class Interfaces:
         self._engine.graph.remove(interface.nodes)
         del self._by_index[interface.sw_if_index], self._by_name[interface.name]
         self._free.append(interface.sw_if_index)
-        self._free.sort()
 
     def _write(self, interface: Interface) -> None:
         row = self.array

@@ -11,24 +11,38 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyvpp import __version__
 from pyvpp.cli.logbuffer import log_buffer
 from pyvpp.device.nic_options import NicOptions
 from pyvpp.errors import OperatorError, in_one_line
 from pyvpp.plugin.find import give_path, given_paths
-from pyvpp.service import notify
+from pyvpp.service import is_managed, notify
+
+if TYPE_CHECKING:
+    from pyvpp.cli.parser import CommandTree
+    from pyvpp.engine import Engine
+    from pyvpp.upgrade import Heir
 
 log = logging.getLogger("pyvpp")
 
-SUBCOMMANDS = ("demo", "bench", "plugin", "warmup", "restore", "doctor")
+SUBCOMMANDS = ("demo", "bench", "plugin", "warmup", "restore", "doctor", "upgrade")
 DRIVERS = ("auto", "af-packet", "af-xdp")
 GRO = ("on", "nic", "graph", "off")
+HANDOVER = "PYVPP_HANDOVER"  # in the environment of a process that takes another's place
 DEFAULT_RUNTIME_DIR = "/run/pyvpp"
 MOST_WORKERS = 64
 MOST_CPUS = 1 << 16
 LEAST_BUFFERS, MOST_BUFFERS = 1024, 1 << 21  # the heap's address range has room for twice as many
+
+
+class HandedOver(Exception):
+    """Another process goes on; nothing is left to do in this one. It must not be forgotten: that would bury it."""
+
+    def __init__(self, successor: Any) -> None:
+        super().__init__(successor)
+        self.successor = successor
 
 
 class Parser(argparse.ArgumentParser):
@@ -81,6 +95,10 @@ def parser() -> argparse.ArgumentParser:
         "--check", action="append", default=[], metavar="NAME", help="a plugin whose kernels run with bounds checks"
     )
     p.add_argument("--exec", dest="script", metavar="FILE", help="commands to run at start")
+    p.add_argument(
+        "--keep", action="store_true",
+        help="when told to stop, leave pods' devices and the configuration to the next start, as after a crash",
+    )  # fmt: skip
     p.add_argument("--runtime-dir", default=DEFAULT_RUNTIME_DIR, metavar="DIR", help="sockets and the journal")
     p.add_argument("--hugepages", default="auto", metavar="auto|off|N", help="memory of the packets")
     p.add_argument("--buffers", type=int, default=16384, metavar="N", help="small buffers in all")
@@ -99,11 +117,18 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Entry point. Returns the exit status; an operator's mistake is one line on standard error."""
     argv = sys.argv[1:] if argv is None else argv
+    heir = None
     try:
         if argv and argv[0] in SUBCOMMANDS:
             return subcommand(argv[0], argv[1:])
-        return run(parser().parse_args(argv))
+        if HANDOVER in os.environ:
+            from pyvpp.upgrade import Heir
+
+            heir = Heir.by_environment()
+        return run(parser().parse_args(argv), heir)
     except OperatorError as error:
+        if heir is not None and not heir.goes_on:
+            heir.give_up(str(error))
         print(f"pyvpp: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -181,8 +206,11 @@ def nic_options(options: argparse.Namespace) -> NicOptions:
     return said
 
 
-def run(options: argparse.Namespace) -> int:
-    """The main job, in the order that keeps the gap short: guardian, compile, look, take over, serve, restore."""
+def run(options: argparse.Namespace, heir: "Heir | None" = None) -> int:
+    """The main job, in the order that keeps the gap short: guardian, compile, look, take over, serve, restore.
+
+    An heir finds all that done, and goes on with it.
+    """
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s")
     logging.getLogger().addHandler(log_buffer)  # what `show logging` shows
     cpus = cpu_list(options.corelist_workers) if options.corelist_workers is not None else None
@@ -220,6 +248,21 @@ def run(options: argparse.Namespace) -> int:
 
         print(told(options), end="")
         return 0
+    try:
+        return run_first(options, script) if heir is None else run_on(options, heir)
+    except HandedOver as handed:
+        successor = handed.successor
+    from pyvpp.linux.keeper import REPLACED, become_keeper, is_kept
+
+    if is_kept():
+        return REPLACED
+    if not is_managed():
+        become_keeper(options.runtime_dir, successor.pid)
+    return 0
+
+
+def run_first(options: argparse.Namespace, script: str | None) -> int:
+    """Begins with nothing taken over, and ends so."""
     from pyvpp.cli.server import SOCKET_NAME, make_room
     from pyvpp.linux.capture import inspect_uplink
     from pyvpp.linux.guardian import start_guardian
@@ -242,6 +285,15 @@ def run(options: argparse.Namespace) -> int:
                 guardian.done()
 
 
+def run_on(options: argparse.Namespace, heir: "Heir") -> int:
+    """Begins with what another process had, and ends with nothing taken over."""
+    try:
+        return asyncio.run(serve(options, None, heir))
+    finally:
+        if heir.guardian:
+            heir.guardian.done()
+
+
 def _log_task(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """A task of the control plane that failed: packets flow on."""
     error = context.get("exception")
@@ -259,16 +311,86 @@ def tell_gaps(uplink: Any, given_back_ms: float | None) -> None:
         print(f"pyvpp: {uplink.tap_name}: nobody handled its packets for {', '.join(told)}", flush=True)
 
 
-async def serve(options: argparse.Namespace, script: str | None) -> int:
+def make_engine(options: argparse.Namespace, declarations: Any) -> "Engine":
+    from pyvpp.engine import Engine
+
+    withheld = frozenset[str]() if options.gro in ("on", "graph") else frozenset({"gro"})
+    try:
+        return Engine(
+            declarations, workers=options.workers, cpus=options.cpus, buffers=options.buffers,
+            hugepages=options.hugepages, withheld=withheld,
+        )  # fmt: skip
+    except (OSError, MemoryError) as error:
+        raise OperatorError(f"--buffers {options.buffers}: no memory for so many: {error}") from error
+
+
+async def take_uplinks(engine: "Engine", options: argparse.Namespace, stop: asyncio.Event) -> None:
+    """Takes the uplinks over, one after the other, unless told to stop."""
+    from pyvpp.device.uplink import add_uplink, choose_driver, settle_uplink, take_over_by
+    from pyvpp.linux.capture import inspect_uplink
+
+    for name in options.uplink:
+        if stop.is_set():
+            break
+        state = await asyncio.to_thread(inspect_uplink, name)
+        choice = await asyncio.to_thread(choose_driver, name, options.driver, engine.buffers.heap.pages, options.nic)
+        taking = take_over_by(choice, state, options.runtime_dir, options.workers, options.gro, engine)
+        uplink = await asyncio.to_thread(taking.run, settled=False)
+        engine.uplinks.append(uplink)
+        nic, _ = add_uplink(engine, uplink, choice)
+        uplink.taken_over_ms = 1000 * (time.monotonic() - uplink.left_at)
+        if options.driver == "auto":
+            print(f"pyvpp: {name} is driven by {nic.kind}: {nic.driver_reason}", flush=True)
+        for warning in (*uplink.warnings, *await asyncio.to_thread(settle_uplink, uplink, nic)):
+            log.warning("%s: %s", name, warning)
+
+
+async def configure(engine: "Engine", tree: "CommandTree", options: argparse.Namespace, script: str | None) -> None:
+    """Runs the commands of `--exec`, and those that a pyvpp was given before it was killed, on the devices it left."""
+    from pyvpp.inheritance import Inheritance
+    from pyvpp.state_file import read_state, take_up
+
+    left = read_state(options.runtime_dir)
+    if left is not None:
+        engine.inheritance = Inheritance(left=left.devices)
+    if script is not None:
+        with engine.configuration.from_script():
+            output = await tree.execute_script(engine, script, options.script)
+        if output:
+            print(output if isinstance(output, str) else getattr(output, "text", output), flush=True)
+    if left is not None:
+        for lost in await take_up(engine, tree, left):
+            log.warning("not as it was before: %s", lost)
+
+
+async def give_back(engine: "Engine", runtime_dir: str, hung: bool) -> list[str]:
+    """Gives Linux its NICs back; what could not be restored. The graph forwards until the TAP is gone."""
+    from pyvpp.device.uplink import let_go
+    from pyvpp.linux.restore import restore
+
+    notify("STOPPING=1")
+    let_go(engine)
+    gaps: dict[str, float] = {}
+    problems = await asyncio.to_thread(partial(restore, runtime_dir, gaps=gaps)) if engine.uplinks else []
+    if not hung:  # a thread that hangs cannot be waited for; it ends with the process
+        engine.stop()
+    for problem in problems:
+        print(f"pyvpp: restore: {problem}", file=sys.stderr)
+    for uplink in engine.uplinks:
+        tell_gaps(uplink, gaps.get(uplink.tap_name))
+    return problems
+
+
+async def serve(options: argparse.Namespace, script: str | None, heir: "Heir | None" = None) -> int:
+    """From the first look at the nodes to the last packet: the exit status. Raises HandedOver."""
     from pyvpp.cli.assembly import command_tree
     from pyvpp.cli.server import CliServer
     from pyvpp.device.interfaces import follow_devices
-    from pyvpp.device.uplink import add_uplink, choose_driver, let_go, settle_uplink, take_over_by
-    from pyvpp.engine import Engine
-    from pyvpp.linux.capture import inspect_uplink
-    from pyvpp.linux.restore import restore
+    from pyvpp.linux.keeper import die_with_keeper
     from pyvpp.loader import load
     from pyvpp.plugin.reload import Reloader
+    from pyvpp.state_file import StateFile
+    from pyvpp.upgrade import Upgrades
     from pyvpp.watchdog import Watchdog
 
     stop = asyncio.Event()
@@ -278,17 +400,12 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
         loop.add_signal_handler(number, stop.set)
     declarations = load()
     await asyncio.to_thread(warm_up, declarations)
-    try:
-        withheld = frozenset[str]() if options.gro in ("on", "graph") else frozenset({"gro"})
-        engine = Engine(
-            declarations, workers=options.workers, cpus=options.cpus, buffers=options.buffers,
-            hugepages=options.hugepages, withheld=withheld,
-        )  # fmt: skip
-    except (OSError, MemoryError) as error:
-        raise OperatorError(f"--buffers {options.buffers}: no memory for so many: {error}") from error
+    engine = make_engine(options, declarations)
     tree = command_tree(declarations.packages, engine.blame)
     engine.reloader = Reloader(engine, tree, lambda text: print(f"pyvpp: {text}", flush=True))
     server = CliServer(engine, tree, options.runtime_dir)
+    state_file = StateFile(engine, options.runtime_dir)
+    engine.upgrade = upgrades = Upgrades(engine, options.runtime_dir, stop.set)
     engine.every_second(lambda: follow_devices(engine))
     watchdog = Watchdog(engine, options.watchdog)
     hung: list[str] = []
@@ -301,63 +418,59 @@ async def serve(options: argparse.Namespace, script: str | None) -> int:
             stop.set()
 
     engine.every_second(look)
-    taken = engine.uplinks
-    status = 0
+    status, served = 1, False
+    problems: list[str] = []
     try:
         engine.start()
         for name in options.check:
             print(f"pyvpp: {await engine.reloader.reload(name, checked=True)}", flush=True)
-        for name in options.uplink:
-            if stop.is_set():
-                break
-            state = await asyncio.to_thread(inspect_uplink, name)
-            choice = await asyncio.to_thread(
-                choose_driver, name, options.driver, engine.buffers.heap.pages, options.nic
-            )
-            taking = take_over_by(choice, state, options.runtime_dir, options.workers, options.gro, engine)
-            uplink = await asyncio.to_thread(taking.run, settled=False)
-            taken.append(uplink)
-            nic, _ = add_uplink(engine, uplink, choice)
-            uplink.taken_over_ms = 1000 * (time.monotonic() - uplink.left_at)
-            if options.driver == "auto":
-                print(f"pyvpp: {name} is driven by {nic.kind}: {nic.driver_reason}", flush=True)
-            for warning in (*uplink.warnings, *await asyncio.to_thread(settle_uplink, uplink, nic)):
-                log.warning("%s: %s", name, warning)
-        if script is not None:
-            output = await tree.execute_script(engine, script, options.script)
-            if output:
-                print(output if isinstance(output, str) else getattr(output, "text", output), flush=True)
+        if heir is not None:
+            told = await heir.take_on(engine, tree, server, options.runtime_dir)
+            print(f"pyvpp: {told}", flush=True)
+        else:
+            await take_uplinks(engine, options, stop)
+            await configure(engine, tree, options, script)
         for name in engine.reloader.given() if options.watch else ():
             engine.reloader.watcher.watch(name)
+        state_file.save()
+        server.changed = state_file.save_soon
         await server.start()
+        served = True
+        loop.add_signal_handler(signal.SIGHUP, upgrades.on_signal)
         print("pyvpp: ready", flush=True)
         notify("READY=1")
+        if heir is not None:
+            die_with_keeper(loop)
         main = asyncio.create_task(engine.serve())
         waiting = asyncio.create_task(stop.wait())
         await asyncio.wait({main, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if main.done() and not stop.is_set():
             log.error("the main loop ended: %s", main.exception())
-            status = 1
+        else:
+            status = 1 if hung else 0
         main.cancel()
         waiting.cancel()
     finally:
-        notify("STOPPING=1")
-        let_go(engine)
-        gaps: dict[str, float] = {}
-        give_back = partial(restore, options.runtime_dir, gaps=gaps)
-        problems = await asyncio.to_thread(give_back) if taken else []  # the graph forwards until the TAP is gone
-        if not hung:  # a thread that hangs cannot be waited for; it ends with the process
-            engine.stop()
-        for problem in problems:
-            print(f"pyvpp: restore: {problem}", file=sys.stderr)
-        for uplink in taken:
-            tell_gaps(uplink, gaps.get(uplink.tap_name))
-        await server.stop()
-        if not hung:
-            engine.close()
-        for uplink in taken:
-            uplink.close()
-    return 1 if problems or hung else status
+        await upgrades.cancel()
+        if upgrades.successor is None and (heir is None or heir.goes_on):
+            problems = await give_back(engine, options.runtime_dir, bool(hung))
+            await server.stop()
+            if status == 0 and not options.keep:
+                state_file.forget()
+            else:
+                if served:
+                    state_file.save()
+                state_file.leave()
+            if not hung:
+                engine.close()
+            for uplink in engine.uplinks:
+                uplink.close()
+    if upgrades.successor is not None:
+        state_file.leave()
+        await server.stop(replaced=True)
+        engine.stop()
+        raise HandedOver(upgrades.successor)
+    return 1 if problems else status
 
 
 if __name__ == "__main__":

@@ -221,11 +221,14 @@ class Arguments:
                 depth += (token.text == "{") - (token.text == "}")
         return Arguments(self._text, self.tree, self._tokens[start : self._at - 1])
 
+    @property
+    def left(self) -> str:
+        """Everything left, verbatim; it stays there."""
+        return self._text[self._tokens[self._at].start : self._tokens[-1].end] if self else ""
+
     def rest(self) -> str:
         """Everything left, verbatim."""
-        if not self:
-            return ""
-        text = self._text[self._tokens[self._at].start : self._tokens[-1].end]
+        text = self.left
         self._at = len(self._tokens)
         return text
 

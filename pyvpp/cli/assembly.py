@@ -5,13 +5,21 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 
 from pyvpp import packet_generator_cli, pcap_cli, uplink_cli
-from pyvpp.cli import af_xdp_commands, builtin, commands, engine_commands, plugin_commands, rx_commands
+from pyvpp.cli import (
+    af_xdp_commands,
+    builtin,
+    commands,
+    engine_commands,
+    plugin_commands,
+    rx_commands,
+    upgrade_commands,
+)
 from pyvpp.cli.parser import CommandTree
 from pyvpp.cli.registry import commands_in, commands_of
 
 MODULES = (
     builtin, commands, engine_commands, plugin_commands, rx_commands, af_xdp_commands, packet_generator_cli, pcap_cli,
-    uplink_cli,
+    uplink_cli, upgrade_commands,
 )  # fmt: skip
 
 

@@ -24,8 +24,13 @@ class Client:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._connect()
+
+    def _connect(self) -> None:
+        path = self.path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            self._identity = _identity(path)
             self._socket.connect(os.fspath(path))
         except OSError as error:
             self._socket.close()
@@ -42,11 +47,27 @@ class Client:
     def complete(self, line: str) -> list[tuple[str, str]]:
         return [(word, text) for word, text in self._ask({"complete": line})["completions"]]
 
+    def _is_replaced(self) -> bool:
+        """Whether the path is another socket by now."""
+        with contextlib.suppress(OSError):
+            return _identity(self.path) != self._identity
+        return False
+
+    def _exchange(self, request: dict[str, Any]) -> bytes:
+        """The answer, empty when it hung up. Raises OSError."""
+        with contextlib.suppress(BrokenPipeError):  # the server may have said why before it closed
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
+        with contextlib.suppress(ConnectionResetError):
+            return self._file.readline()
+        return b""
+
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            with contextlib.suppress(BrokenPipeError):  # the server may have said why before it closed
-                self._socket.sendall(json.dumps(request).encode() + b"\n")
-            answer = self._file.readline()
+            answer = self._exchange(request)
+            if not answer and self._is_replaced():  # by a process that goes on; what was begun is answered by the other
+                self.close()
+                self._connect()
+                answer = self._exchange(request)
             if not answer:
                 raise ConnectionResetError
             response: dict[str, Any] = json.loads(answer)
@@ -55,6 +76,11 @@ class Client:
         except ValueError:
             raise NoServerError(f"{self.path} is not served by pyvpp: it sent no JSON") from None
         return response
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def _no_server(path: Path, error: OSError) -> str:

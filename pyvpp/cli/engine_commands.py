@@ -458,14 +458,8 @@ def create_tap(engine: Any, args: Arguments) -> Output:
         pod = devices.add_pod(engine, namespace, name, address.ip, instance=instance, mtu=pod_mtu, queues=queues)
         return created(pod)
     interface = devices.add_tap(
-        engine, name, instance=instance, namespace=namespace, mac=mac, mtu=mtu, tun=tun, queues=queues
+        engine, name, instance=instance, namespace=namespace, mac=mac, mtu=mtu, tun=tun, queues=queues, address=address
     )
-    if address:
-        try:
-            interface.device.add_address(address)
-        except OSError as error:
-            engine.interfaces.delete(interface)
-            raise CommandError(f"host-ip4-addr {address}: {error}") from error
     return created(interface)
 
 

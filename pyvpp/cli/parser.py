@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tree of command words: finds a command by VPP's unique abbreviations, runs it, lists and completes its words."""
 
+import contextlib
 import inspect
 import logging
 import re
@@ -103,10 +104,12 @@ class CommandTree:
         plugin = engine.plugin_of(command.handler) if hasattr(engine, "plugin_of") else None
         if plugin is not None and plugin.error:
             raise CommandError(_after(name, f"plugin {plugin.name} is disabled: {plugin.error}"))
+        configuration = getattr(engine, "configuration", None) if command.lasting else None
         try:
-            result: Any = command.handler(engine, args)
-            if inspect.isawaitable(result):
-                result = await result
+            with configuration.noting(f"{name} {args.left}") if configuration else contextlib.nullcontext():
+                result: Any = command.handler(engine, args)
+                if inspect.isawaitable(result):
+                    result = await result
         except CommandError as error:
             raise CommandError(_after(name, str(error)), error.output) from None
         except OperatorError as error:

@@ -35,6 +35,10 @@ which the control plane may raise as well; the command's name is put in front. A
 operator gets "internal error", the log gets the traceback. Read and check everything before the first change, and call
 `args.end()` when no word may be left.
 
+**Lasting commands.** One that changes what is configured is given again, with the same words, in the process that goes
+on after `pyvpp upgrade` or a crash; every command is taken for such a one whose first word is not in MOMENTARY below.
+`lasting=False` says otherwise.
+
 **Words.** `show ip fib` is reached by `sh ip fi` too: every word may be shortened while it stays unique. A command may
 have sub-commands (`show interface` and `show interface address`): a word that is no sub-command is its argument.
 `aliases=("set ip neighbor",)` are further full names, which help does not list and nobody can abbreviate.
@@ -82,6 +86,12 @@ Handler = Callable[[Any, Arguments], Result | Awaitable[Result]]
 Completer = Callable[[Any, list[str]], Iterable[str]]
 
 
+MOMENTARY = frozenset((
+    "?", "clear", "comment", "echo", "exec", "help", "packet-generator", "pcap", "ping", "plugin", "show", "trace",
+    "uncomment", "upgrade",
+))  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """A labelled handler. Nothing is registered by making one: the loader collects them from modules."""
@@ -91,6 +101,7 @@ class Command:
     handler: Handler
     aliases: tuple[str, ...] = ()
     complete: Completer | None = None
+    lasting: bool = True
 
     def __call__(self, engine: Any, args: Arguments | str = "") -> Any:
         return self.handler(engine, Arguments(args) if isinstance(args, str) else args)
@@ -101,12 +112,18 @@ class Command:
 
 
 def command(
-    name: str, *, help: str, aliases: tuple[str, ...] = (), complete: Completer | None = None
-) -> Callable[[Handler], Command]:
-    """Label a handler. `complete(engine, words)` may offer words beyond those that `help` names."""
+    name: str, *, help: str, aliases: tuple[str, ...] = (), complete: Completer | None = None,
+    lasting: bool | None = None,
+) -> Callable[[Handler], Command]:  # fmt: skip
+    """Label a handler. `complete(engine, words)` may offer words beyond those that `help` names.
+
+    `lasting`: whether it changes what is configured, so that a process that takes this one's place repeats it. Left
+    out, its first word decides: all do but those of MOMENTARY.
+    """
 
     def label(handler: Handler) -> Command:
-        return Command(" ".join(name.split()), help, handler, aliases, complete)
+        lasts = name.split()[0] not in MOMENTARY if lasting is None else lasting
+        return Command(" ".join(name.split()), help, handler, aliases, complete, lasts)
 
     return label
 

@@ -15,6 +15,7 @@ import logging
 import os
 import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,20 +56,37 @@ class CliServer:
         self.path = Path(runtime_dir) / SOCKET_NAME
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
+        self.changed: Callable[[], None] = lambda: None  # called after each command, before it is answered
+        self._answering = 0
+        self._idle = asyncio.Event()
+        self._beside: socket.socket | None = None
+
+    def prepare(self) -> None:
+        """Listens beside the socket that another process serves, so that `start` has only to put ours in its place."""
+        self._beside = listen(_beside(self.path))
 
     async def start(self) -> None:
-        listener = listen(self.path)
+        if self._beside is None:
+            listener = listen(self.path)
+        else:
+            listener, self._beside = self._beside, None
+            put_in_place(self.path)
         self._server = await asyncio.start_unix_server(self._client, sock=listener, limit=LONGEST_REQUEST)
 
-    async def stop(self) -> None:
+    async def stop(self, *, replaced: bool = False) -> None:
+        """`replaced`: another process serves the path by now; clients still get the answers they wait for."""
         if self._server is None:
             return
         self._server.close()
+        while replaced and self._answering:
+            self._idle.clear()
+            await self._idle.wait()
         for client in tuple(self._clients):
             client.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)
         self._server = None
-        self.path.unlink(missing_ok=True)
+        if not replaced:
+            self.path.unlink(missing_ok=True)
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -96,8 +114,13 @@ class CliServer:
                 return
             if not line:
                 return
-            writer.write(_encode(await self._answer(line)))
-            await writer.drain()
+            self._answering += 1
+            try:
+                writer.write(_encode(await self._answer(line)))
+                await writer.drain()
+            finally:
+                self._answering -= 1
+                self._idle.set()
 
     async def _answer(self, line: bytes) -> Response:
         try:
@@ -112,6 +135,8 @@ class CliServer:
             output = await self._tree.run(self._engine, request.command)
         except CommandError as error:
             return _failure(str(error), error.output)
+        finally:
+            self.changed()
         if not request.json:
             return Response(output=output.text)
         try:
@@ -140,6 +165,16 @@ def listen(path: Path) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def put_in_place(path: Path) -> None:
+    """The socket that was prepared beside takes the place of the one that is served; whoever comes first does it."""
+    with contextlib.suppress(FileNotFoundError):
+        _beside(path).rename(path)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_suffix(".new")
 
 
 def make_room(path: Path) -> None:

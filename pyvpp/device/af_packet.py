@@ -26,13 +26,14 @@ import logging
 import os
 import socket
 import struct
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from pyvpp.device.af_packet_socket import SOL_PACKET, Options, Queue, RingHeap, Statistics
 from pyvpp.device.ingress_drop import drop_ingress
 from pyvpp.device.ipip_segments import leave_ipip
 from pyvpp.device.linux_interface import LinuxInterface
 from pyvpp.device.offload import offload_of
+from pyvpp.inheritance import PacketSockets
 from pyvpp.linux import netns
 
 _ADD_MEMBERSHIP = 1
@@ -87,6 +88,27 @@ class AfPacket:
         except OSError:
             self.close()
             raise
+
+    @classmethod
+    def inherited(cls, linux_name: str, namespace: int | None, given: PacketSockets) -> AfPacket:
+        """The device that another process had open. Raises OSError when the interface is gone."""
+        device = cls.__new__(cls)
+        device.linux_name = linux_name
+        device._namespace, device._memberships = namespace, []
+        device._linux = netns.run_in(namespace, lambda: LinuxInterface(linux_name))
+        device.options = Options(**given.options)
+        device.queues = [Queue.inherited(ring, device.options) for ring in given.queues]
+        device.fanout, device.offload = given.fanout, given.offload
+        device._ingress, device._egress = given.ingress, given.egress
+        device._seen_drops = sum(ring.drops for ring in given.queues)
+        return device
+
+    def estate(self) -> PacketSockets:
+        """What another process needs to go on with it."""
+        return PacketSockets(
+            [queue.estate() for queue in self.queues], asdict(self.options), self.fanout, self._ingress, self._egress,
+            self.offload,
+        )  # fmt: skip
 
     def bind(self) -> None:
         """Binds the sockets to the interface, which has to be there by now. Raises OSError; then all are closed."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from pyvpp.device.af_packet_ring import TX_SLOT_BYTES
 from pyvpp.device.nic_options import NicOptions
+from pyvpp.inheritance import Ring
 
 RX_RING_BYTES = 8 << 20
 RX_SLOT_BYTES = 2048  # and twice as large until a packet of the MTU fits
@@ -97,6 +98,23 @@ class Queue:
         except OSError:
             self.rings.close()
             raise
+
+    @classmethod
+    def inherited(cls, given: Ring, options: Options) -> Queue:
+        """The queue that another process had open."""
+        queue = cls.__new__(cls)
+        queue.options, queue._protocol = options, _ETH_P_ALL if given.rx_slots else 0
+        queue.rx_slots, queue.rx_slot_bytes, queue.tx_slots = given.rx_slots, given.rx_slot_bytes, given.tx_slots
+        queue.packets, queue.drops, queue.offset = given.packets, given.drops, -1
+        queue.rings, queue.sender = socket.socket(fileno=given.rings), socket.socket(fileno=given.sender)
+        return queue
+
+    def estate(self) -> Ring:
+        """What another process needs to go on with it."""
+        return Ring(
+            self.rings.fileno(), self.sender.fileno(), self.rx_slots, self.rx_slot_bytes, self.tx_slots, self.packets,
+            self.drops,
+        )  # fmt: skip
 
     def _open(self, *, rings: bool, deaf: bool = False) -> socket.socket:
         """The order matters: with a ring in place the other options answer EBUSY; unbound, nothing is received yet."""

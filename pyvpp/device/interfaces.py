@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +15,10 @@ import numpy as np
 from pyvpp.device.af_packet import AfPacket
 from pyvpp.device.af_packet_socket import Options
 from pyvpp.device.af_xdp import AfXdp
-from pyvpp.device.tap import Tap, open_namespace, open_pod_tun
+from pyvpp.device.tap import Tap, open_namespace, reattach, set_up_pod
 from pyvpp.errors import OperatorError
 from pyvpp.interface import P2P, UPLINK, Interface
+from pyvpp.linux import netns
 from pyvpp.tables import TableInstance, clear_row
 from pyvpp.worker import Worker
 
@@ -48,8 +49,11 @@ def add_host_interface(
         raise OperatorError(f"interface {name} exists already")
     workers = len(engine.workers)
     options = replace(options or Options(rx_queues=workers), tx_queues=workers)
+    given = engine.inheritance.sockets(name)
     try:
-        if prepared is None:
+        if given is not None:
+            device = AfPacket.inherited(linux_name, namespace, given)
+        elif prepared is None:
             device = AfPacket(linux_name, namespace, options, all_multicast=uplink, alone=uplink)
             device.leave_ipip()
         else:
@@ -137,7 +141,10 @@ def add_tap_interface(
             for array in tx.arrays:
                 clear_row(array, interface.sw_if_index, "fd")
         with contextlib.suppress(OSError):
-            tap.close()
+            if tap.persistent:
+                tap.delete()
+            else:
+                tap.close()
 
     interface.on_delete.append(close)
     for worker, array in enumerate(tx.arrays):
@@ -164,11 +171,14 @@ def add_pod(
     `queues` 0: one for each worker.
     """
     name = engine.interfaces.free_name("tun", instance)
+    device, known = _open_tap(engine, name, linux_name, namespace, True, queues or len(engine.workers))
     try:
-        tun = open_pod_tun(linux_name, namespace, address, mtu, queues or len(engine.workers))
+        with _closed_on_failure(device):
+            if not known:
+                set_up_pod(device, address, mtu)
     except OSError as error:
         raise OperatorError(f"host-if-name {linux_name} in {namespace}: {os.strerror(error.errno or 0)}") from error
-    interface = add_tap_interface(engine, tun, name=name, mtu=mtu)
+    interface = add_tap_interface(engine, device, name=name, mtu=mtu)
     engine.events.fire("pod-added", interface, address)
     return interface
 
@@ -176,25 +186,55 @@ def add_pod(
 def add_tap(
     engine: "Engine", linux_name: str, *, instance: int | None = None, namespace: str | None = None,
     mac: bytes | None = None, mtu: int | None = None, tun: bool = False, queues: int = 0,
+    address: IPv4Interface | None = None,
 ) -> Interface:  # fmt: skip
-    """A TAP or TUN with its Linux end in a namespace, up and without addresses. `queues` 0: one for each worker."""
+    """A TAP or TUN with its Linux end in a namespace, up, with an address if one is given.
+
+    `queues` 0: one for each worker.
+    """
     name = engine.interfaces.free_name("tun" if tun else "tap", instance)
-    descriptor = open_namespace(namespace) if namespace else None
-    try:
-        device = Tap(linux_name, layer3=tun, namespace=descriptor, queues=queues or len(engine.workers))
-    except OSError as error:
-        raise OperatorError(f"host-if-name {linux_name}: {os.strerror(error.errno or 0)}") from error
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
+    device, known = _open_tap(engine, name, linux_name, namespace, tun, queues or len(engine.workers))
+    what = f"host-if-name {linux_name}"
     try:
         with _closed_on_failure(device):
-            device.configure(mtu=mtu or DEFAULT_TUN_MTU, up=True)
+            if not known:
+                device.configure(mtu=mtu or DEFAULT_TUN_MTU, up=True)
+            if not known and address:
+                what = f"host-ip4-addr {address}"
+                device.add_address(address)
     except OSError as error:
-        raise OperatorError(f"host-if-name {linux_name}: {os.strerror(error.errno or 0)}") from error
+        raise OperatorError(f"{what}: {os.strerror(error.errno or 0)}") from error
     return add_tap_interface(
         engine, device, name=name, mac=bytes(6) if tun else mac or random_mac(), mtu=mtu or DEFAULT_TUN_MTU
     )
+
+
+def _open_tap(
+    engine: "Engine", name: str, linux_name: str, namespace: str | None, layer3: bool, queues: int
+) -> tuple[Tap, bool]:
+    """The device for an interface, and whether Linux' end is configured already.
+
+    It is the one handed over by the process before, or the one that process left, or a new one.
+    """
+    if given := engine.inheritance.queues(name):
+        device = Tap(linux_name, fds=given.fds)
+        device.home, device.netns, device.pins = given.namespace, given.netns, given.pins
+        return device, True
+    descriptor = open_namespace(namespace) if namespace else netns.open_current()
+    try:
+        where = netns.identity(descriptor)
+        known = None
+        if engine.inheritance.claim(where, linux_name):
+            known = reattach(linux_name, descriptor, layer3=layer3, queues=queues)
+        device = known or Tap(linux_name, layer3=layer3, namespace=descriptor if namespace else None, queues=queues)
+    except OSError as error:
+        place = f" in {namespace}" if namespace else ""
+        raise OperatorError(f"host-if-name {linux_name}{place}: {os.strerror(error.errno or 0)}") from error
+    finally:
+        os.close(descriptor)
+    device.home, device.netns = namespace or "", where
+    device.pins = known is not None and bool(namespace)
+    return device, known is not None
 
 
 @contextlib.contextmanager
@@ -220,7 +260,11 @@ def follow_devices(engine: "Engine") -> None:
                 engine.interfaces.set_offload(interface, device.offload)
                 if isinstance(device, AfXdp):
                     device.push()
-            elif isinstance(device, Tap) and interface.link_up and not device.alive():
+                continue
+            if not isinstance(device, Tap):
+                continue
+            device.release_namespace()
+            if interface.link_up and not device.alive():
                 log.warning("%s: its other end %s is gone, delete it", interface.name, device.name)
                 engine.interfaces.set_link(interface, False)
         except OSError as error:

@@ -23,18 +23,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
+import socket
 import struct
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any, TypeVar
 
 from pyvpp.errors import OperatorError
+from pyvpp.inheritance import TapQueues
 from pyvpp.interface import OFFLOAD_CSUM, OFFLOAD_CSUM_ANYWHERE, OFFLOAD_TSO4, OFFLOAD_TSO6, OFFLOAD_USO
 from pyvpp.linux import netns, tap_link
 from pyvpp.tables import LINE_PAIR, Table, interface_table, record_dtype
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 TAP_RX_QUEUE = record_dtype(
     [
@@ -99,6 +104,10 @@ class Tap:
         self.name, flags = self._identity()
         self.layer3 = bool(flags & _IFF_TUN)
         self.offloads = self._set_offloads()
+        self.home = ""  # the namespace of its other end, in the operator's words; empty: the caller's
+        self.netns = (0, 0)  # and which that is
+        self.pins = False  # whether the descriptors keep that namespace alive
+        self.persistent = False
         if persistent:
             self.set_persistent(True)
 
@@ -184,6 +193,26 @@ class Tap:
     def set_persistent(self, persistent: bool) -> None:
         """A persistent interface outlives the descriptor, with its addresses and routes."""
         fcntl.ioctl(self.fd, _TUNSETPERSIST, int(persistent))
+        self.persistent = persistent
+
+    def estate(self) -> TapQueues:
+        """What another process needs to go on with it."""
+        return TapQueues(self.fds, self.home, self.netns, self.pins)
+
+    def release_namespace(self) -> None:
+        """Lets a namespace go that nothing but our descriptors keeps: those of a device that is gone take their place.
+
+        A pod's namespace has a name, or a process; once it has not, the pod is dead.
+        """
+        if not self.pins or _is_called(self.home, self.netns):
+            return
+        with contextlib.suppress(OSError):
+            self.set_persistent(False)
+        dead = _dead()
+        for fd in self.fds:
+            os.dup2(dead, fd, inheritable=False)
+        os.close(dead)
+        self.pins = self.persistent = False
 
     def close(self) -> None:
         """Gives the descriptors back; Linux removes the interface unless it is persistent."""
@@ -192,34 +221,73 @@ class Tap:
 
     def delete(self) -> None:
         """Closes the device and sees to it that the interface goes with it."""
-        self.set_persistent(False)
+        with contextlib.suppress(OSError):  # the interface is gone already
+            self.set_persistent(False)
         self.close()
 
 
-def open_pod_tun(name: str, namespace: str | int, address: IPv4Address, mtu: int, queues: int = 1) -> Tap:
-    """A TUN inside a pod, up, addressed and its default route; the pod is a namespace's name or a process number."""
-    descriptor = open_namespace(namespace)
+def reattach(name: str, namespace: int, *, layer3: bool, queues: int) -> Tap | None:
+    """A persistent device that somebody left in a namespace, with all that is configured there; None: there is none.
+
+    Its descriptors keep the namespace alive, see `release_namespace`. One that was made for one queue and is to have
+    several, or the other way round, is removed. Raises OSError.
+    """
+
+    def attach() -> list[int]:
+        if name not in [each for _, each in socket.if_nameindex()]:
+            return []
+        try:
+            return _open(name, layer3, queues)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            log.warning("%s was made for another number of queues: connections through it end", name)
+            tap_link.remove(name)
+            return []
+
+    fds = netns.run_in(namespace, attach)
+    if not fds:
+        return None
+    device = Tap(name, fds=fds)
+    device.pins, device.persistent = True, True
+    return device
+
+
+def _is_called(namespace: str, identity: tuple[int, int]) -> bool:
+    """Whether an operator's word for a namespace still means this one."""
     try:
-        tun = Tap(name, layer3=True, namespace=descriptor, queues=queues)
-    finally:
-        os.close(descriptor)
-    try:
-        tun.configure(mtu=mtu, up=True)
-        tun.add_pod_address(address)
-    except BaseException:
-        tun.close()
-        raise
-    return tun
+        return not namespace or netns.identity(namespace_path(namespace)) == identity
+    except OSError:
+        return False
+
+
+def _dead() -> int:
+    """A descriptor of a device that is no more: whoever reads or writes is told so (EBADFD)."""
+
+    def make() -> int:
+        (fd,) = _open("gone", True, 1)
+        tap_link.remove("gone")
+        return fd
+
+    return netns.run_in(netns.nameless(), make)
+
+
+def set_up_pod(tun: Tap, address: IPv4Address, mtu: int) -> None:
+    """A pod's end of a TUN: up, addressed, its default route. Raises OSError; what is there already stays."""
+    tun.configure(mtu=mtu, up=True)
+    tun.add_pod_address(address)
+
+
+def namespace_path(namespace: str | int) -> str:
+    """Where a namespace is found that `ip netns` names, that of a process, or one given by its path."""
+    if isinstance(namespace, int) or namespace.isdecimal():
+        return f"/proc/{namespace}/ns/net"
+    return namespace if "/" in namespace else f"/run/netns/{namespace}"
 
 
 def open_namespace(namespace: str | int) -> int:
     """A namespace that `ip netns` names, a path to one, or that of a process, as a file descriptor."""
-    if isinstance(namespace, int) or namespace.isdecimal():
-        path = f"/proc/{namespace}/ns/net"
-    elif "/" in namespace:
-        path = namespace
-    else:
-        path = f"/run/netns/{namespace}"
+    path = namespace_path(namespace)
     expected = "give a name of `ip netns`, a path or a pid"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -2,10 +2,12 @@
 """The guardian: a small process that gives Linux its uplinks back when pyvpp dies in any way.
 
 It holds the reading end of a pipe. pyvpp writes one byte when it has restored everything itself; end of file, or the
-end of the process, without that byte means that pyvpp was killed. The guardian ignores the signals that stop pyvpp,
-lives in a session of its own, and imports all it needs at the start, while the disk still answers.
+end of the process, without that byte means that pyvpp was killed. The guardian of a process that is about to take
+another's place has nothing to guard yet: until it is armed, by a byte too, it ends without a word. It ignores the
+signals that stop pyvpp, lives in a session of its own, and imports all it needs at the start, while the disk still
+answers.
 
-`python -m pyvpp.linux.guardian --runtime-dir DIR --fd N --pid PID`.
+`python -m pyvpp.linux.guardian --runtime-dir DIR --fd N --pid PID --armed yes|no`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import select
 import signal
 import sys
 
-_DONE = b"d"
+_DONE, _ARMED = b"d", b"a"
 _LOCK_WAIT = 10.0
 
 
@@ -26,6 +28,11 @@ class Guardian:
     def __init__(self, process: int, pipe: int) -> None:
         self.pid = process
         self._pipe = pipe
+
+    def arm(self) -> None:
+        """From now on there is something to give back."""
+        with contextlib.suppress(OSError):  # it is gone already
+            os.write(self._pipe, _ARMED)
 
     def done(self, timeout: float = 5.0) -> None:
         """Everything is restored: send the guardian home and wait for it."""
@@ -48,14 +55,14 @@ class Guardian:
             os.close(watch)
 
 
-def start_guardian(runtime_dir: str | os.PathLike[str]) -> Guardian:
+def start_guardian(runtime_dir: str | os.PathLike[str], *, armed: bool = True) -> Guardian:
     """Start the guardian of this process. To be called early: a young process is quickly copied."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = os.pathsep.join(entry for entry in (here, os.environ.get("PYTHONPATH", "")) if entry)
     child = 3
     command = [sys.executable, "-m", "pyvpp.linux.guardian", "--runtime-dir", os.path.abspath(runtime_dir)]
-    command += ["--fd", str(child), "--pid", str(os.getpid())]
+    command += ["--fd", str(child), "--pid", str(os.getpid()), "--armed", "yes" if armed else "no"]
     actions = [(os.POSIX_SPAWN_DUP2, reading, child)] if reading != child else []
     if reading == child:
         os.set_inheritable(reading, True)
@@ -71,8 +78,8 @@ def start_guardian(runtime_dir: str | os.PathLike[str]) -> Guardian:
     return Guardian(pid, writing)
 
 
-def _wait(pipe: int, parent: int) -> bool:
-    """Wait for the dataplane to say that it is done (True) or to be gone (False)."""
+def _wait(pipe: int, parent: int, armed: bool) -> bool:
+    """Wait for the dataplane to say that it is done, or to be gone; whether there is nothing to restore."""
     poller = select.poll()
     poller.register(pipe, select.POLLIN | select.POLLHUP)
     process = -1
@@ -84,14 +91,18 @@ def _wait(pipe: int, parent: int) -> bool:
     while True:
         ready = {descriptor for descriptor, _ in poller.poll()}
         if pipe in ready:
-            return os.read(pipe, 1) == _DONE
-        if process in ready:
-            # The process is gone; a child that it forked may still hold the pipe. Its last word may be in there.
+            said = os.read(pipe, 1)
+            if said != _ARMED:
+                return said == _DONE or not armed
+            armed = True
+        elif process in ready:
+            # The process is gone; a child that it forked may still hold the pipe. Its last words may be in there.
             os.set_blocking(pipe, False)
-            try:
-                return os.read(pipe, 1) == _DONE
-            except BlockingIOError:
-                return False
+            with contextlib.suppress(BlockingIOError):
+                while (said := os.read(pipe, 1)) == _ARMED:
+                    armed = True
+                return said == _DONE or not armed
+            return not armed
 
 
 def main(arguments: list[str]) -> int:
@@ -109,7 +120,7 @@ def main(arguments: list[str]) -> int:
     from pyvpp.errors import OperatorError
     from pyvpp.linux.restore import restore
 
-    if _wait(pipe, int(options["--pid"])):
+    if _wait(pipe, int(options["--pid"]), options["--armed"] == "yes"):
         return 0
     try:
         problems = restore(runtime_dir, wait_for_lock=_LOCK_WAIT)

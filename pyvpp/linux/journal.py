@@ -49,11 +49,24 @@ def boot_id() -> str:
 
 
 class RuntimeLock:
-    """The exclusive right to a runtime directory, held while the object is open."""
+    """The exclusive right to a runtime directory, held while the object is open.
+
+    It belongs to the open file: a process that is given the descriptor has the right, too, and keeps it.
+    """
 
     def __init__(self, directory: Path, descriptor: int) -> None:
         self.directory = directory
         self._descriptor = descriptor
+
+    @property
+    def descriptor(self) -> int:
+        return self._descriptor
+
+    def sign(self) -> None:
+        """Leave this process' number in the file, for whoever finds it locked."""
+        with contextlib.suppress(OSError):  # a full disk shows when the journal is written
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def close(self) -> None:
         """Give the directory up."""
@@ -98,9 +111,20 @@ def lock_runtime_dir(runtime_dir: str | Path, wait: float = 0) -> RuntimeLock:
                 holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
                 os.close(descriptor)
                 raise _in_use(directory, holder) from None
-        with contextlib.suppress(OSError):  # a full disk shows when the journal is written
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        lock = _locks[directory] = RuntimeLock(directory, descriptor)
+        lock.sign()
+    return lock
+
+
+def lock_of(runtime_dir: str | Path) -> RuntimeLock:
+    """The lock of a runtime directory that this process has. Raises KeyError when it has none."""
+    return _locks[Path(runtime_dir).absolute()]
+
+
+def adopt_lock(runtime_dir: str | Path, descriptor: int) -> RuntimeLock:
+    """The right to a runtime directory that another process gave us with the descriptor of its lock."""
+    directory = Path(runtime_dir).absolute()
+    with _locks_guard:
         lock = _locks[directory] = RuntimeLock(directory, descriptor)
     return lock
 

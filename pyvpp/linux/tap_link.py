@@ -48,6 +48,12 @@ def move(name: str, namespace: int) -> None:
         netlink.link("set", index=_index(netlink, name), net_ns_fd=namespace)
 
 
+def remove(name: str) -> None:
+    """Takes an interface away. Raises OSError."""
+    with _opened() as netlink:
+        netlink.link("del", index=_index(netlink, name))
+
+
 def add_pod_address(name: str, address: IPv4Address) -> None:
     """A pod's address is a host route; its default route names the interface alone: a TUN has no neighbours.
 

@@ -45,7 +45,7 @@ from pyvpp.device.af_packet import AfPacket
 from pyvpp.device.af_packet_socket import Options
 from pyvpp.device.interfaces import add_host_interface, add_tap
 from pyvpp.device.syscalls import take_socket_error
-from pyvpp.device.tap import Tap, open_pod_tun
+from pyvpp.device.tap import Tap, open_namespace, set_up_pod
 from pyvpp.device.uplink import let_go
 from pyvpp.engine import Engine
 from pyvpp.interface import ADMIN_UP, HOST, INTERFACE, UPLINK
@@ -1091,7 +1091,10 @@ def test_a_tun_answers_on_the_queue_that_wrote(namespaces: Namespaces) -> None:
 
 
 def test_a_pod_speaks_through_its_tun(namespaces: Namespaces) -> None:
-    rig, device = Rig(), open_pod_tun("eth0", namespaces.names[1], IPv4Address("10.20.0.5"), mtu=1400)
+    pod_namespace = open_namespace(namespaces.names[1])
+    rig, device = Rig(), Tap("eth0", layer3=True, namespace=pod_namespace)
+    os.close(pod_namespace)
+    set_up_pod(device, IPv4Address("10.20.0.5"), mtu=1400)
     rig.attach(device)
     assert device.layer3 and device.mtu() == 1400 and device.name == "eth0"
     with namespaces.far_socket(socket.AF_INET, socket.SOCK_DGRAM) as pod:

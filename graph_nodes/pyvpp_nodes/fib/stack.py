@@ -13,6 +13,9 @@ from pyvpp_nodes.fib.adjacency import Adjacencies, Link
 from pyvpp_nodes.fib.fib import Fib4, Fib6
 from pyvpp_nodes.fib.neighbor import AGE, NeighborTable
 
+NEIGHBORS = "neighbors"
+Learned = tuple[str, int, str, str]  # interface, 4 or 6, address as a decimal number, MAC address in hex digits
+
 
 @dataclass(frozen=True, slots=True)
 class FibStack:
@@ -50,7 +53,28 @@ def create(
         engine.events.on(event, handler)
     for interface in engine.interfaces:
         follower.created(interface)
+    engine.events.on("hand-over", lambda extras: extras.update({NEIGHBORS: learned_neighbors(engine, stack)}))
+    engine.events.on("take-on", lambda extras: learn_neighbors(engine, stack, extras.get(NEIGHBORS, [])))
     return stack
+
+
+def learned_neighbors(engine: Any, stack: FibStack) -> list[Learned]:
+    """What was heard of neighbors, for a process that takes this one's place; the oldest first, as it was learned."""
+    return [
+        (engine.interfaces[each.sw_if_index].name, version, str(each.address), each.mac.hex())
+        for version, table in ((4, stack.neighbors), (6, stack.neighbors6))
+        for each in sorted(table, key=lambda each: each.updated)
+        if not each.static and engine.interfaces.get(each.sw_if_index) is not None
+    ]
+
+
+def learn_neighbors(engine: Any, stack: FibStack, learned: list[Learned]) -> None:
+    """The same, in that process. Nobody has to be asked, which would cost the packet that asks."""
+    for name, version, address, mac in learned:
+        interface = engine.interfaces.by_name(name)
+        if interface is not None:
+            table = stack.neighbors if version == 4 else stack.neighbors6
+            table.learn(interface.sw_if_index, int(address), bytes.fromhex(mac))
 
 
 class _Interfaces:

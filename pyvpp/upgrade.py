@@ -1,0 +1,464 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another process goes on in place of this one, and no packet is lost.
+
+The new process, of the pyvpp that is installed by then, is started with the same arguments while the old one forwards.
+It compiles what is not compiled, builds its graph and says that it is warm. From now on nobody may change anything: the
+old one sends what is configured, as commands, and the descriptors of packet sockets, TAPs, TUNs and namespaces
+(SCM_RIGHTS). The new one makes its interfaces on them, gives the commands again, and says that it is built; its
+workers stand still. Then comes the switch: the old one takes no more packets, ends what it has begun, and says where in
+the rings it stopped; the new one says that it goes on, and does. Packets that come meanwhile wait in the same rings
+and queues, of which none was opened or closed.
+
+Until that last word the old one goes on whatever happens to the new one; after it the new one is alone, and has a
+guardian of its own. `pyvpp upgrade` asks for all this and so does SIGHUP.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import msgspec
+import numpy as np
+
+from pyvpp.channel import Channel, Closed
+from pyvpp.cli.client import SOCKET_NAME, Client, NoServerError, show
+from pyvpp.cli.server import put_in_place
+from pyvpp.configuration import Entry, repeat
+from pyvpp.device.af_packet import AfPacket
+from pyvpp.device.af_xdp import AfXdp
+from pyvpp.device.tap import Tap
+from pyvpp.device.uplink import AF_PACKET_DRIVER, Choice, add_uplink
+from pyvpp.errors import OperatorError, in_one_line
+from pyvpp.inheritance import Device, Inheritance
+from pyvpp.interface import HOST
+from pyvpp.linux.capture import UplinkState
+from pyvpp.linux.guardian import Guardian, start_guardian
+from pyvpp.linux.journal import adopt_lock, lock_of
+from pyvpp.linux.keeper import KEPT, is_kept, pass_signals_on
+from pyvpp.linux.takeover import TakenUplink
+from pyvpp.main import DEFAULT_RUNTIME_DIR, HANDOVER, Parser
+from pyvpp.service import is_managed, notify
+
+if TYPE_CHECKING:
+    from pyvpp.cli.parser import CommandTree
+    from pyvpp.cli.server import CliServer
+    from pyvpp.engine import Engine
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # of what is handed over
+WARM, BUILT, GOING, FAILED = "warm", "built", "going", "failed"
+WARM_SECONDS, BUILT_SECONDS, SWITCH_SECONDS = 600.0, 60.0, 2.0
+ROUNDS_TO_DRAIN = 3  # a packet that control code sent, its answer, and what that makes
+
+
+class Said(msgspec.Struct):
+    """A step the successor has reached; with FAILED, why there will be no other."""
+
+    step: str
+    text: str = ""
+    format: int = FORMAT
+
+
+class HandedUplink(msgspec.Struct):
+    """A taken uplink, its descriptors as they were sent."""
+
+    state: UplinkState
+    tap_fds: list[int]
+    tap_offload: int
+    tap_ifindex: int
+    nic_name: str
+    nic_ifindex: int
+    netns: int
+    marker: int
+    driver_reason: str
+
+
+class Estate(msgspec.Struct):
+    """All that a successor gets: `extras` is what plugins add of their own at the event "hand-over"."""
+
+    process: int
+    lock: int
+    uplinks: list[HandedUplink]
+    devices: dict[str, Device]
+    entries: list[Entry]
+    extras: dict[str, Any]
+
+
+class Rings(msgspec.Struct):
+    """Where reading and writing goes on in the rings of an AF_PACKET interface: of each receive queue, each worker."""
+
+    rx: list[int]
+    tx: list[int]
+
+
+class Switch(msgspec.Struct):
+    """The last word of the old process. `since` is when it took its last packet, by the monotonic clock."""
+
+    rings: dict[str, Rings]
+    since: float
+
+
+class Numbers:
+    """Descriptors on their way: each is sent as its place among all."""
+
+    def __init__(self) -> None:
+        self.descriptors: list[int] = []
+
+    def __call__(self, descriptor: int) -> int:
+        self.descriptors.append(descriptor)
+        return len(self.descriptors) - 1
+
+
+# ---- the old process ------------------------------------------------------------------------------------------------
+
+
+def check(engine: Engine) -> None:
+    """Raises OperatorError when there is a device that nobody else can go on with."""
+    for interface in engine.interfaces:
+        if isinstance(interface.device, AfXdp):
+            raise OperatorError(
+                f"{interface.name} is driven by AF_XDP, whose buffers are this process' own; restart pyvpp instead: "
+                f"pods' connections stay, packets are lost for as long as a take-over takes"
+            )
+
+
+class Upgrades:
+    """What `engine.upgrade` is: one upgrade at a time, which ends when this process is to stop."""
+
+    def __init__(self, engine: Engine, runtime_dir: str, stop: Callable[[], None]) -> None:
+        self._engine = engine
+        self._runtime_dir = runtime_dir
+        self._stop = stop
+        self._task: asyncio.Task[str] | None = None
+        self.successor: subprocess.Popen[bytes] | None = None  # once it has gone on
+
+    async def __call__(self) -> str:
+        """Hands over and stops this process; says how it went. Raises OperatorError; then this process goes on."""
+        if self._task is not None:
+            raise OperatorError("another process is about to take over already")
+        self._task = asyncio.create_task(self._upgrade())
+        try:
+            return await asyncio.shield(self._task)
+        except asyncio.CancelledError:
+            if self._task is not None and self._task.cancelled():
+                raise OperatorError("this process is told to stop") from None
+            raise
+
+    async def _upgrade(self) -> str:
+        try:
+            self.successor, text = await hand_over(self._engine, self._runtime_dir)
+            pass_signals_on(asyncio.get_running_loop(), self.successor.pid)
+            self._stop()
+            return text
+        finally:
+            self._task = None
+
+    def on_signal(self) -> None:
+        """SIGHUP."""
+        task = asyncio.get_running_loop().create_task(self._by_signal())
+        task.add_done_callback(lambda task: None)
+
+    async def _by_signal(self) -> None:
+        try:
+            log.info("%s", await self())
+        except OperatorError as error:
+            log.error("upgrade: %s", error)
+
+    async def cancel(self) -> None:
+        """Ends one that is under way; the new process is gone when this returns."""
+        task = self._task
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def hand_over(engine: Engine, runtime_dir: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Starts a successor and hands everything over; the process, and how it went.
+
+    When it returns, the workers stand still for ever, and only the end of this process is left. Raises OperatorError
+    when it could not be; then nothing has changed.
+    """
+    check(engine)
+    channel, theirs = Channel.pair()
+    process = _start_successor(theirs)
+    try:
+        await _hear(channel, process, WARM, WARM_SECONDS)
+        engine.configuration.frozen = f"process {process.pid} is about to take over; try again in a moment"
+        estate, descriptors = _estate(engine, runtime_dir)
+        await asyncio.to_thread(channel.send, estate, descriptors)
+        await _hear(channel, process, BUILT, BUILT_SECONDS)
+        text = _switch(engine, channel, process, runtime_dir)
+    except BaseException as error:
+        process.kill()
+        await asyncio.to_thread(process.wait)
+        engine.configuration.frozen = ""
+        if isinstance(error, Closed):
+            raise OperatorError("the new process ended before it had everything; this one goes on") from None
+        raise
+    finally:
+        channel.close()
+    notify(f"MAINPID={process.pid}", wait=True)
+    return process, text
+
+
+def _start_successor(end: socket.socket) -> subprocess.Popen[bytes]:
+    """The same command again. It knows by its environment what it is."""
+    environment = {**os.environ, HANDOVER: str(end.fileno())}
+    if not is_managed() and not is_kept():
+        environment[KEPT] = str(os.getpid())
+    with end:
+        try:
+            return subprocess.Popen(
+                [sys.executable, *sys.orig_argv[1:]], env=environment, pass_fds=[end.fileno()], stdin=subprocess.DEVNULL
+            )
+        except OSError as error:
+            raise OperatorError(f"no new process can be started: {error.strerror}") from error
+
+
+async def _hear(channel: Channel, process: subprocess.Popen[bytes], step: str, seconds: float) -> None:
+    """Waits until the successor has reached a step. Raises OperatorError when it does not."""
+    hearing = asyncio.to_thread(_understand, channel, process, step, seconds)
+    try:
+        await asyncio.shield(hearing)
+    except asyncio.CancelledError:
+        process.kill()  # which ends the thread, too
+        raise
+
+
+def _understand(channel: Channel, process: subprocess.Popen[bytes], step: str, seconds: float) -> str:
+    try:
+        said, _ = channel.receive(Said, seconds)
+    except TimeoutError:
+        raise OperatorError(f"the new process was not {step} within {seconds:.0f} s; this one goes on") from None
+    except Closed:
+        process.wait()
+        raise OperatorError(
+            f"the new process ended with status {process.returncode} before it was {step}; this one goes on"
+        ) from None
+    except ValueError as error:
+        raise OperatorError(f"the new process speaks another language ({error}); this one goes on") from None
+    if said.step == FAILED:
+        raise OperatorError(f"the new process failed: {said.text}; this one goes on")
+    if said.format != FORMAT:
+        raise OperatorError(
+            f"the pyvpp that is installed takes state over in format {said.format}, this one hands it over in format "
+            f"{FORMAT}: restart it instead; this one goes on"
+        )
+    return said.text
+
+
+def _estate(engine: Engine, runtime_dir: str) -> tuple[Estate, list[int]]:
+    """What is handed over, and its descriptors."""
+    number = Numbers()
+    uplinks = []
+    for taken in engine.uplinks:
+        nic = engine.interfaces.by_name(f"host-{taken.nic_name}")
+        uplinks.append(
+            HandedUplink(
+                state=taken.state,
+                tap_fds=[number(fd) for fd in taken.tap_fds],
+                tap_offload=taken.tap_offload,
+                tap_ifindex=taken.tap_ifindex,
+                nic_name=taken.nic_name,
+                nic_ifindex=taken.nic_ifindex,
+                netns=number(taken.netns),
+                marker=number(taken.hook.fileno()),
+                driver_reason=nic.driver_reason if nic else "",
+            )
+        )
+    devices: dict[str, Device] = {}
+    for interface in engine.interfaces:
+        if isinstance(interface.device, AfPacket) or (isinstance(interface.device, Tap) and not interface.flags & HOST):
+            devices[interface.name] = interface.device.estate().mapped(number)
+    extras: dict[str, Any] = {}
+    engine.events.fire("hand-over", extras)
+    lock = number(lock_of(runtime_dir).descriptor)
+    return Estate(os.getpid(), lock, uplinks, devices, engine.configuration.entries, extras), number.descriptors
+
+
+def _switch(engine: Engine, channel: Channel, process: subprocess.Popen[bytes], runtime_dir: str) -> str:
+    """The moment itself. Returns with the workers at the barrier, which nobody lifts any more."""
+    since = time.monotonic()
+    try:
+        _take_no_more(engine)
+        with contextlib.ExitStack() as still:
+            still.enter_context(engine.barrier())
+            channel.send(Switch(_rings_of(engine), since))
+            try:
+                text = _understand(channel, process, GOING, SWITCH_SECONDS)
+            except OperatorError:
+                process.kill()
+                process.wait()
+                if not _went_on(channel):
+                    raise
+                text = f"process {process.pid} went on, and was killed"  # Linux gets its NIC from its guardian
+            still.pop_all()
+    except BaseException:
+        engine.set_inputs()
+        raise
+    put_in_place(Path(runtime_dir) / SOCKET_NAME)  # before anybody hears of it
+    return text
+
+
+def _went_on(channel: Channel) -> bool:
+    """Whether a successor that is dead had said its last word: then packets were taken that we know nothing of."""
+    try:
+        return channel.receive(Said, 0)[0].step == GOING
+    except (Closed, OSError, ValueError):
+        return False
+
+
+def _take_no_more(engine: Engine) -> None:
+    """Workers finish what they have begun, and ask no input any more."""
+    with engine.barrier():
+        for worker in engine.workers:
+            worker.inputs[0] = 0
+    for _ in range(ROUNDS_TO_DRAIN):
+        engine.synchronize()
+        engine.drain_punts()
+    engine.synchronize()
+
+
+def _rings_of(engine: Engine) -> dict[str, Rings]:
+    positions = {}
+    for interface, rx, tx in _ring_rows(engine):
+        positions[interface] = Rings([int(row["next"]) for row in rx], [int(row["tx_next"]) for row in tx])
+    return positions
+
+
+def _ring_rows(engine: Engine) -> list[tuple[str, list[Any], list[Any]]]:
+    """The rows of all AF_PACKET interfaces: of the receive queues in their order, and of the workers."""
+    rx, tx = engine.tables["af_packet_rx_queues"].array, engine.tables["af_packet_tx_queues"].arrays
+    found = []
+    for interface in engine.interfaces:
+        if isinstance(interface.device, AfPacket):
+            by_fd = {int(rx["fd"][at]): rx[at] for at in np.flatnonzero(rx["sw_if_index"] == interface.sw_if_index)}
+            found.append((interface, by_fd, [array[interface.sw_if_index] for array in tx]))
+    return [
+        (interface.name, [by_fd[queue.rings.fileno()] for queue in interface.device.rx_queues], workers)
+        for interface, by_fd, workers in found
+    ]
+
+
+# ---- the new process ------------------------------------------------------------------------------------------------
+
+
+class Heir:
+    """A process on its way to take another's place. Until `goes_on` it leaves no trace when it ends."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._channel = Channel(socket.socket(fileno=descriptor))
+        self.goes_on = False
+        self.guardian: Guardian | None = None
+
+    @classmethod
+    def by_environment(cls) -> Heir | None:
+        """What the environment says of us; those whom we start are none."""
+        descriptor = os.environ.pop(HANDOVER, "")
+        if not descriptor:
+            return None
+        os.set_inheritable(int(descriptor), False)
+        return cls(int(descriptor))
+
+    def give_up(self, reason: str) -> NoReturn:
+        """Ends this process at once: nothing of what it has open may be closed in an orderly way, which would take it
+        from the one that goes on."""
+        with contextlib.suppress(Closed, OSError):
+            self._channel.send(Said(FAILED, reason))
+        log.error("%s", reason)
+        os._exit(1)
+
+    async def take_on(self, engine: Engine, tree: CommandTree, server: CliServer, runtime_dir: str) -> str:
+        """Makes everything as it was and goes on with it; says how that went. When it cannot be, this process ends."""
+        try:
+            return await self._take_on(engine, tree, server, runtime_dir)
+        except Closed:
+            self.give_up("the process that was to hand over is gone")
+        except OperatorError as error:
+            self.give_up(str(error))
+        except Exception as error:
+            log.debug("not taken over", exc_info=True)
+            self.give_up(in_one_line(error))
+
+    async def _take_on(self, engine: Engine, tree: CommandTree, server: CliServer, runtime_dir: str) -> str:
+        self._channel.send(Said(WARM))
+        estate, given = self._channel.receive(Estate, WARM_SECONDS)
+        devices = {name: device.mapped(given.__getitem__) for name, device in estate.devices.items()}
+        engine.inheritance = Inheritance(devices)
+        with engine.barrier():
+            for each in estate.uplinks:
+                uplink = _uplink(each, given)
+                engine.uplinks.append(uplink)
+                add_uplink(engine, uplink, Choice(AF_PACKET_DRIVER, each.driver_reason))
+            failures = await repeat(engine, tree, estate.entries)
+            if failures:
+                raise OperatorError("; ".join(failures))
+            engine.events.fire("take-on", estate.extras)
+            server.prepare()
+            lock = adopt_lock(runtime_dir, given[estate.lock])
+            if estate.uplinks:
+                self.guardian = start_guardian(runtime_dir, armed=False)
+            gc.collect()
+            self._channel.send(Said(BUILT))
+            switch, _ = self._channel.receive(Switch, BUILT_SECONDS)
+            _set_rings(engine, switch.rings)
+            if self.guardian:
+                self.guardian.arm()
+            lock.sign()
+            stood = 1000 * (time.monotonic() - switch.since)
+            told = f"process {os.getpid()} goes on in place of {estate.process}; packets waited {stood:.1f} ms"
+            self._channel.send(Said(GOING, told))
+            self.goes_on = True
+        self._channel.close()
+        return told
+
+
+def _uplink(each: HandedUplink, given: list[int]) -> TakenUplink:
+    return TakenUplink(
+        state=each.state,
+        tap_fds=[given[number] for number in each.tap_fds],
+        tap_offload=each.tap_offload,
+        tap_ifindex=each.tap_ifindex,
+        nic_name=each.nic_name,
+        nic_ifindex=each.nic_ifindex,
+        netns=given[each.netns],
+        hook=socket.socket(fileno=given[each.marker]),
+    )
+
+
+def _set_rings(engine: Engine, positions: dict[str, Rings]) -> None:
+    for interface, rx, tx in _ring_rows(engine):
+        for row, position in zip(rx, positions[interface].rx, strict=True):
+            row["next"] = position
+        for row, position in zip(tx, positions[interface].tx, strict=True):
+            row["tx_next"] = position
+
+
+# ---- the command ----------------------------------------------------------------------------------------------------
+
+
+def main(argv: list[str]) -> int:
+    """`pyvpp upgrade`: asks the pyvpp of a runtime directory to do it, and waits until it is done."""
+    p: argparse.ArgumentParser = Parser(
+        prog="pyvpp upgrade", description="A new process goes on in place of the running one, without a packet lost."
+    )
+    p.add_argument("--runtime-dir", default=DEFAULT_RUNTIME_DIR, metavar="DIR", help="where the running one listens")
+    options = p.parse_args(argv)
+    try:
+        with contextlib.closing(Client(Path(options.runtime_dir) / SOCKET_NAME)) as client:
+            return show(client.command("upgrade"), "pyvpp ")
+    except NoServerError as error:
+        raise OperatorError(str(error)) from None
