@@ -18,3 +18,8 @@ from pyvpp_acl.owner import AclPlugin
 def start(engine: Any) -> None:
     """Called by the engine once it is put together."""
     engine.stack.acl = AclPlugin(engine)
+
+
+def resume(engine: Any, before: Any) -> None:
+    """Called by the engine in the place of `start` when another version takes over: lists, hits and sessions stay."""
+    engine.stack.acl = AclPlugin(engine, engine.stack.acl)

@@ -68,15 +68,36 @@ class State:
 class AclPlugin:
     """`engine.stack.acl`. Every change is made to a copy, compiled, and takes effect in one moment, or not at all."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Any, before: Any = None) -> None:
+        """`before` is what another version of this module had; sessions and hits are in tables, which stayed."""
         self._engine = engine
         self.state = State()
-        self._numbers: dict[tuple[Acl, int], int] = {}
+        self.numbers: dict[tuple[Acl, int], int] = {}
+        engine.events.on("interface-deleted", self._forget_interface)
+        if before is not None:
+            self._succeed(before)
+            return
         for table in TABLES.values():
             seed(engine.tables[f"{table.name}_index"], random.SystemRandom())
         for kind, seconds in TIMEOUTS.items():
             self.set_timeout(kind, seconds)
-        engine.events.on("interface-deleted", self._forget_interface)
+
+    def _succeed(self, before: Any) -> None:
+        """Its lists in this module's classes, whose enums are others than its."""
+        old: State = before.state
+        self.state.sets = Sets(dict(old.sets.addresses), dict(old.sets.ports))
+        self.state.applied = dict(old.applied)
+        for index, acl in old.acls.items():
+            rules = (
+                Rule(
+                    Action(int(rule.action)), rule.source, rule.destination, rule.protocol, rule.source_ports,
+                    rule.destination_ports, rule.tcp_flags, rule.tcp_mask,
+                )
+                for rule in acl.rules
+            )  # fmt: skip
+            self.state.acls[index] = made = Acl(index, acl.tag, tuple(rules))
+            self.numbers |= {(made, k): before.numbers[acl, k] for k in range(len(acl.rules))}
+        self._become(self.state)
 
     # ---- changes ----------------------------------------------------------------------------------------------------
     def set_acl(self, index: int | None, rules: Sequence[Rule], tag: str = "") -> int:
@@ -173,11 +194,11 @@ class AclPlugin:
                 tables[name].swap(array)
             self._renumber_hits(numbers)
             self._apply(new, contexts)
-            self.state, self._numbers = new, numbers
+            self.state, self.numbers = new, numbers
 
     def _renumber_hits(self, numbers: Mapping[tuple[Acl, int], int]) -> None:
         """Lists that stay keep their hits."""
-        kept = [(self._numbers[rule], number) for rule, number in numbers.items() if rule in self._numbers]
+        kept = [(self.numbers[rule], number) for rule, number in numbers.items() if rule in self.numbers]
         for array in self._engine.tables[ACL_HITS.name].arrays:
             before = array.copy()
             array[:] = np.zeros((), array.dtype)
@@ -212,7 +233,7 @@ class AclPlugin:
     def hits(self, acl: Acl) -> list[tuple[int, int]]:
         """Packets and bytes that each rule of a list decided about."""
         total = self._engine.tables[ACL_HITS.name].sum()
-        rows = (total[self._numbers[acl, position]] for position in range(len(acl.rules)))
+        rows = (total[self.numbers[acl, position]] for position in range(len(acl.rules)))
         return [(int(row["packets"]), int(row["bytes"])) for row in rows]
 
     def sessions(self, version: int) -> list[Any]:

@@ -15,3 +15,8 @@ from pyvpp_policer.owner import Policers
 def start(engine: Any) -> None:
     """Called by the engine once it is put together."""
     engine.stack.policers = Policers(engine)
+
+
+def resume(engine: Any, before: Any) -> None:
+    """Called by the engine in the place of `start` when another version takes over: policers and their tokens stay."""
+    engine.stack.policers = Policers(engine, engine.stack.policers)

@@ -32,17 +32,23 @@ class Policer:
 class Policers:
     """`engine.stack.policers`."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Any, before: Any = None) -> None:
+        """`before` is what another version of this module had; its enums are not this one's."""
         self._engine = engine
-        self._indices: dict[str, int] = {}
+        self.indices: dict[str, int] = dict(before.indices) if before else {}
         self.by_name: dict[str, Policer] = {}
+        for name, old in before.by_name.items() if before else ():
+            self.by_name[name] = Policer(
+                name, Kind(int(old.kind)), old.rate, old.burst, old.rate2, old.burst2, old.by_packets,
+                tuple(Action(int(action)) for action in old.actions), old.dscps,
+            )  # fmt: skip
         engine.events.on("interface-deleted", self._forget_interface)
 
     def add(self, policer: Policer) -> None:
         """A new one, its buckets full; or other rates for one that is there. Raises OperatorError."""
         if policer.burst + policer.burst2 > MOST_BURST:
             raise OperatorError(f"policer {policer.name}: bursts of more than {MOST_BURST} bytes")
-        index = self._indices.get(policer.name) or self._free()
+        index = self.indices.get(policer.name) or self._free()
         for table in (POLICERS, POLICER_TOKENS):
             self._engine.tables[table.name].grow(index + 1)
         row = np.zeros((), POLICERS.dtype)
@@ -56,7 +62,7 @@ class Policers:
         with self._engine.barrier():
             self._engine.tables[POLICERS.name].array[index] = row
             self._fill(index, policer)
-        self._indices[policer.name], self.by_name[policer.name] = index, policer
+        self.indices[policer.name], self.by_name[policer.name] = index, policer
 
     def delete(self, name: str) -> None:
         """Takes it off every interface as well. Raises OperatorError."""
@@ -66,7 +72,7 @@ class Policers:
             for sw_if_index in np.flatnonzero(table[way] == index):
                 self.apply(name, int(sw_if_index), way, False)
         self._engine.synchronize()
-        del self._indices[name], self.by_name[name]
+        del self.indices[name], self.by_name[name]
 
     def reset(self, name: str) -> None:
         """Full buckets, counters of zero."""
@@ -80,7 +86,7 @@ class Policers:
         table = self._engine.tables[POLICER_APPLIED.name].array
         other = int(table[way][sw_if_index])
         if other not in (0, index) or (not on and other != index):
-            named = next((each for each, k in self._indices.items() if k == other), "none")
+            named = next((each for each, k in self.indices.items() if k == other), "none")
             raise OperatorError(f"policer {name}: the interface's {way} has {named}")
         if on:
             table[way][sw_if_index] = index
@@ -93,7 +99,7 @@ class Policers:
     def applied(self, sw_if_index: int, way: str) -> str:
         """The name of what is applied there, empty for none."""
         index = int(self._engine.tables[POLICER_APPLIED.name].array[way][sw_if_index])
-        return next((name for name, k in self._indices.items() if k == index), "")
+        return next((name for name, k in self.indices.items() if k == index), "")
 
     def counts(self, name: str) -> list[tuple[int, int]]:
         """Packets and bytes by colour, of all workers."""
@@ -105,9 +111,9 @@ class Policers:
         ]
 
     def index_of(self, name: str) -> int:
-        if name not in self._indices:
+        if name not in self.indices:
             raise OperatorError(f"no policer {name}")
-        return self._indices[name]
+        return self.indices[name]
 
     def _fill(self, index: int, policer: Policer) -> None:
         for worker in self._engine.workers:
@@ -117,7 +123,7 @@ class Policers:
             row["at"] = worker.now
 
     def _free(self) -> int:
-        taken = set(self._indices.values())
+        taken = set(self.indices.values())
         return next(k for k in range(1, len(taken) + 2) if k not in taken)
 
     def _forget_interface(self, interface: Any) -> None:

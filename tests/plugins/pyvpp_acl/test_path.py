@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import pyvpp_acl
 from pyvpp.bench.stand import Stand, stand_for
 from pyvpp.cli.registry import CommandError
 from pyvpp_acl import cli
@@ -115,6 +116,24 @@ def test_sessions_outlive_the_rule_but_not_the_clearing(stand: Stand) -> None:
     set_acl(stand, f"index {index} deny, permit+reflect src 192.0.2.1")
     assert left(stand) == COUNT
     assert cli.clear_acl_plugin_sessions(stand.engine).data == {"ended": flows}
+    assert left(stand) == 0
+
+
+def test_another_version_takes_over_lists_hits_and_sessions(stand: Stand) -> None:
+    cli.set_acl_plugin_port_set(stand.engine, "services 0-65535")
+    index = set_acl(stand, "deny proto tcp, permit+reflect proto udp dport @services")
+    cli.set_acl_plugin_interface(stand.engine, f"pg0 input acl {index}")
+    left(stand)
+    shown = cli.show_acl_plugin_acl(stand.engine).text, cli.show_acl_plugin_interface(stand.engine).text
+    sessions = cli.show_acl_plugin_sessions(stand.engine).data["ip4"]
+    before = counts(stand)
+    pyvpp_acl.resume(stand.engine, pyvpp_acl)
+    assert (cli.show_acl_plugin_acl(stand.engine).text, cli.show_acl_plugin_interface(stand.engine).text) == shown
+    assert left(stand) == COUNT
+    assert [b - a for a, b in zip(before, counts(stand), strict=True)] == [0, 0, 0, 0, COUNT]
+    assert cli.show_acl_plugin_sessions(stand.engine).data["ip4"] == sessions > 0
+    cli.clear_acl_plugin_sessions(stand.engine)
+    set_acl(stand, f"index {index} deny")
     assert left(stand) == 0
 
 

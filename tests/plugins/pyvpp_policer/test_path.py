@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import pyvpp_policer
 from pyvpp.bench.stand import Stand, stand_for
 from pyvpp.cli.registry import CommandError
 from pyvpp_nodes.bench.ground import rewritten
@@ -50,6 +51,18 @@ def test_a_burst_passes_and_the_rest_is_dropped(stand: Stand, way: str, interfac
     assert len(stand.catch(COUNT)[1]) == COUNT
     command(stand.engine, f"apply name slow {interface}")
     cli.policer_del(stand.engine, "name slow")
+    assert len(stand.catch(COUNT)[1]) == COUNT
+
+
+def test_another_version_takes_over_policers_and_their_tokens(stand: Stand) -> None:
+    cli.policer_add(stand.engine, SLOW.removeprefix("policer add "))
+    cli.policer_input(stand.engine, "name slow pg0")
+    assert len(stand.catch(COUNT)[1]) == 20
+    shown = cli.show_policer(stand.engine).text
+    pyvpp_policer.resume(stand.engine, pyvpp_policer)
+    assert cli.show_policer(stand.engine).text == shown
+    assert len(stand.catch(COUNT)[1]) <= 1
+    cli.policer_input(stand.engine, "unapply name slow pg0")
     assert len(stand.catch(COUNT)[1]) == COUNT
 
 
