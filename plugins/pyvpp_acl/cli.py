@@ -259,16 +259,16 @@ def show_acl_plugin_sessions(engine: Any, args: Arguments) -> Output:
     """How many sessions live, and the first of them."""
     args.end()
     owner = acl_of(engine)
-    found = {version: owner.sessions(version) for version in (4, 6)}
+    found = {version: owner.sessions(version, SHOWN) for version in (4, 6)}
     timeouts = engine.tables[ACL_TIMEOUTS.name].array
-    lines = [f"sessions: {len(found[4])} ipv4, {len(found[6])} ipv6"]
+    lines = [f"sessions: {found[4][0]} ipv4, {found[6][0]} ipv6"]
     lines += [f"timeout {word}: {int(timeouts[kind]) // SECOND} s" for word, kind in KINDS.items()]
-    rows = [owner.told(session, version) for version in (4, 6) for session in found[version][:SHOWN]]
+    rows = [owner.told(session, version) for version in (4, 6) for session in found[version][1]]
     lines += [
         f"{row['interface']}: {row['low']} <-> {row['high']} proto {row['protocol']} packets {row['packets']}"
         for row in rows
     ]  # fmt: skip
-    return Output("\n".join(lines), {"ip4": len(found[4]), "ip6": len(found[6]), "sessions": rows})
+    return Output("\n".join(lines), {"ip4": found[4][0], "ip6": found[6][0], "sessions": rows})
 
 
 @command("clear acl-plugin sessions", help="clear acl-plugin sessions")

@@ -236,15 +236,17 @@ class AclPlugin:
         rows = (total[self.numbers[acl, position]] for position in range(len(acl.rules)))
         return [(int(row["packets"]), int(row["bytes"])) for row in rows]
 
-    def sessions(self, version: int) -> list[Any]:
-        """The entries of sessions that live, of all workers."""
-        name = TABLES[version].name
+    def sessions(self, version: int, most: int) -> tuple[int, list[Any]]:
+        """How many sessions live, of all workers, and the entries of some: there may be a million."""
+        name, count = TABLES[version].name, 0
         found: list[Any] = []
         for worker in self._engine.workers:
             index = self._engine.tables[f"{name}_index"].worker(worker.index)
             entries = self._engine.tables[name].worker(worker.index)
-            found += [entries[i] for i in living(index, entries, worker.now)]
-        return found
+            alive = living(index, entries, worker.now)
+            count += len(alive)
+            found += [entries[i] for i in alive[: most - len(found)]]
+        return count, found
 
     def told(self, session: Any, version: int) -> dict[str, Any]:
         """A session in words."""
