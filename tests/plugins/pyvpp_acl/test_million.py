@@ -23,6 +23,8 @@ ROUNDS = 1 << 10
 FLOWS = ROUNDS * FRAME_SIZE  # of a batch
 BATCHES = 4
 PORTS_AT = 34
+ANOTHER_MILLION = (64 + 16) << 10
+"""KiB of a million entries and their slots; Python's own memory moves by a tenth of that."""
 
 
 @pytest.fixture
@@ -63,4 +65,4 @@ def test_a_million_sessions(stand: Stand) -> None:
         sessions["expires"][1:] = 1  # their time is over
         assert cli.show_acl_plugin_sessions(engine).data["ip4"] == 0
         resident.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    assert resident[1] - resident[0] < 4096, "KiB"
+    assert resident[1] - resident[0] < ANOTHER_MILLION / 2, "KiB"
