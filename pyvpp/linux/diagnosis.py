@@ -13,7 +13,7 @@ import msgspec
 from pyroute2 import IPRoute
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux import capture, multicast, netns, repair
+from pyvpp.linux import capture, multicast, netns, other_sockets, repair
 from pyvpp.linux.capture import UplinkState
 from pyvpp.linux.journal import Journal, holder_of, pending
 from pyvpp.linux.names import interface_name
@@ -31,7 +31,6 @@ _MANAGERS = {
 _DHCP_CLIENTS = ("dhclient", "dhcpcd", "udhcpc", "dhcp6c")
 _LINK_FILES = ("/etc/systemd/network", "/run/systemd/network", "/usr/lib/systemd/network", "/lib/systemd/network")
 _ETH_P_ALL = 3
-_INODE_COLUMN, _INDEX_COLUMN = 8, 4
 _COMM_BYTES = 15
 
 
@@ -206,26 +205,22 @@ def _programs(what: str, state: UplinkState) -> Iterator[Finding]:
 
 
 def _packet_users(what: str, state: UplinkState) -> Iterator[Finding]:
-    """Packet sockets on the link: Linux ends them when the device goes."""
-    inodes: set[str] = set()
-    for line in Path("/proc/thread-self/net/packet").read_text().splitlines()[1:]:
-        words = line.split()
-        if int(words[_INDEX_COLUMN]) == state.ifindex:
-            inodes.add(f"socket:[{words[_INODE_COLUMN]}]")
+    """Packet sockets on the link: Linux unbinds them with an error when the device goes, pyvpp binds them again."""
+    there = set(other_sockets.packet_sockets(state.ifindex))
     users = {}
     for pid, name in _processes():
         try:
             links = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
         except OSError:
             continue
-        if inodes & links:
+        if there & links:
             users[pid] = name
     for pid, name in users.items():
-        lease = "; its lease is not renewed" if name.startswith(_DHCP_CLIENTS) else ""
-        found = f"{name} (process {pid}) has a packet socket on it, which ends with the take-over{lease}"
-        yield Finding(WARN, what, found, "restart it when pyvpp is ready, and when it has stopped")
-    if len(inodes) > len(users) and not users:
-        yield Finding(WARN, what, f"{len(inodes)} packet sockets on it end with the take-over", "restart their owners")
+        lease = "; it renews the lease" if name.startswith(_DHCP_CLIENTS) else ""
+        found = f"{name} (process {pid}) has a packet socket on it, which meets ENETDOWN and is bound again{lease}"
+        yield Finding(WARN, what, found, "see that it has not given up; restart it then")
+    if len(there) > len(users) and not users:
+        yield Finding(WARN, what, f"{len(there)} packet sockets on it end with the take-over", "restart their owners")
 
 
 def _not_the_same(what: str, state: UplinkState) -> Iterator[Finding]:

@@ -2,9 +2,8 @@
 """Multicast groups that belong to a link: addresses set by hand, and groups that sockets have joined.
 
 A socket remembers that it joined a group on an interface of some index; Linux forgets it with the interface. The TAP
-has the NIC's index, so all that is missing is to join once more, and that is done through the sockets themselves:
-pidfd_getfd(2) gives a copy of another process's descriptor. A process that cannot be reached (no CAP_SYS_PTRACE, or
-another pid namespace) has to join again itself, as it has to when a cable of a USB adapter is pulled.
+has the NIC's index, so all that is missing is to join once more, and that is done through copies of the sockets
+themselves (`pyvpp.linux.other_sockets`).
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from pyvpp.linux import netns
+from pyvpp.linux import other_sockets
 
 _SIOCADDMULTI = 0x8931
-_PIDFD_GETFD = 438  # the same on every architecture
 _MCAST_JOIN_GROUP, _MCAST_LEAVE_GROUP, _MCAST_MSFILTER = 42, 45, 48
 _LEVELS = {4: socket.IPPROTO_IP, 6: socket.IPPROTO_IPV6}
 _FILTER_BYTES, _MOST_SOURCES, _ADDRESS_BYTES = 144, 64, 128  # struct group_filter, struct sockaddr_storage
@@ -90,21 +88,12 @@ def find_members(ifindex: int, groups: tuple[str, ...]) -> list[Member]:
     """Copies of the sockets in this network namespace that have joined one of the groups on that interface."""
     if not groups:
         return []
-    inodes = _datagram_sockets()
-    mine = netns.identity()
-    members: list[Member] = []
-    seen: set[str] = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if netns.identity(process / "ns/net") != mine:
-                continue
-            links = [(link.name, os.readlink(link)) for link in (process / "fd").iterdir()]
-        except OSError:
-            continue  # it ended meanwhile
-        wanted = [(int(number), target) for number, target in links if target in inodes and target not in seen]
-        if wanted:
-            seen.update(target for _, target in wanted)
-            members += _members_of(int(process.name), [number for number, _ in wanted], ifindex, groups)
+    members = []
+    for _, copy in other_sockets.copies(_datagram_sockets()):
+        for group in groups:
+            if (found := _filter_of(copy, ifindex, group)) is not None:
+                members.append(Member(os.dup(copy), group, found))
+        os.close(copy)
     return members
 
 
@@ -115,26 +104,6 @@ def _datagram_sockets() -> set[str]:
             lines = (_OWN_NET / protocol).read_text().splitlines()[1:]
             found.update(f"socket:[{line.split()[_INODE_COLUMN]}]" for line in lines)
     return found
-
-
-def _members_of(pid: int, descriptors: list[int], ifindex: int, groups: tuple[str, ...]) -> list[Member]:
-    members = []
-    try:
-        process = os.pidfd_open(pid)
-    except OSError:
-        return []
-    try:
-        for number in descriptors:
-            copy = int(_libc.syscall(_PIDFD_GETFD, process, number, 0))
-            if copy < 0:
-                continue
-            for group in groups:
-                if (found := _filter_of(copy, ifindex, group)) is not None:
-                    members.append(Member(os.dup(copy), group, found))
-            os.close(copy)
-    finally:
-        os.close(process)
-    return members
 
 
 def _sockaddr(group: str) -> bytes:

@@ -20,7 +20,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux import apply, capture, ethtool, multicast, netns
+from pyvpp.linux import apply, capture, ethtool, multicast, netns, other_sockets
 from pyvpp.linux.capture import UplinkState
 from pyvpp.linux.ethtool import Offload
 from pyvpp.linux.exchange import Exchange
@@ -107,6 +107,7 @@ class GiveBack:
         self._ip: Any
         self._exchange: Exchange
         self._members: list[multicast.Member] = []
+        self._packet_sockets: list[other_sockets.PacketSocket] = []
         self._sysctls: dict[str, str] | None = None
         self._ifindex = -1
         self._began = 0.0
@@ -121,6 +122,7 @@ class GiveBack:
             Step("set", f"on {name}, while it is down", self._prepare, apply.link_parts(state, with_mac=False)),
             Step("set", f"on {name}", self._apply, told(apply.flow_parts(None, 0, state))),
             Step("set", f"on {name}, when packets flow", self._settle, (*gro, *told(apply.late_parts(None, 0, state)))),
+            Step("bind", f"packet sockets that were on the TAP to {name}", self._bind_again),
             Step("join", "groups again by the sockets that have joined them", self._join_again, state.groups, True),
         )
 
@@ -141,6 +143,8 @@ class GiveBack:
         self.state = _as_changed_on_the_tap(self._ip, entry, tap)
         self._members = multicast.find_members(entry.tap_ifindex, self.state.groups)
         stack.callback(multicast.close, self._members)
+        self._packet_sockets = other_sockets.find_packet_sockets(entry.tap_ifindex)
+        stack.callback(other_sockets.close, self._packet_sockets)
         index = int(tap["index"]) if tap is not None else None
         self._exchange = Exchange(Path(entry.netns_path), self.state.name, index)
         stack.callback(self._exchange.close)
@@ -169,6 +173,9 @@ class GiveBack:
             with contextlib.suppress(OSError):
                 ethtool.switch(self.state.name, Offload.GRO, self.state.gro)
         return apply.settle_state(self._ip, self._ifindex, self.state, wait=self._wait, best_effort=True)
+
+    def _bind_again(self) -> list[str]:
+        return other_sockets.bind_again(self._packet_sockets, self.state.name)
 
     def _join_again(self) -> list[str]:
         return multicast.join_again(self._members, self._entry.tap_ifindex, self._ifindex)

@@ -16,7 +16,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux import apply, capture, ethtool, multicast, netns, programs
+from pyvpp.linux import apply, capture, ethtool, multicast, netns, other_sockets, programs
 from pyvpp.linux.capture import UplinkState
 from pyvpp.linux.ethtool import Offload
 from pyvpp.linux.journal import VERSION, Entry, Journal, Record, boot_id, holds_lock, lock_runtime_dir
@@ -171,6 +171,10 @@ def _hold_marker(name: str) -> socket.socket:
     return marker
 
 
+def _counted(packet_sockets: Sized) -> tuple[str, ...]:
+    return (f"{len(packet_sockets)} of them",) if packet_sockets else ()
+
+
 class TakeOver:
     """Taking one uplink over, step by step. Nothing has happened when this is made: a plan tells the steps, `run` runs
     them.
@@ -199,6 +203,7 @@ class TakeOver:
         self._ip: Any
         self._undo: contextlib.ExitStack
         self._members: list[multicast.Member] = []
+        self._packet_sockets: list[other_sockets.PacketSocket] = []
         self._sysctls: dict[str, str] = {}
         self._device: Any = None
         self._namespace = self._nic_ifindex = -1
@@ -211,12 +216,14 @@ class TakeOver:
         state, name = self.state, self.state.name
         index = f"index {self.entry.tap_ifindex}" if self.entry.tap_ifindex else "an index of its own"
         gro = f", GRO {'on' if self._gro else 'off'}" if state.gro not in (None, self._gro) else ""
+        packet_sockets = _counted(other_sockets.packet_sockets(state.ifindex))
         held = tuple(str(number) for number in state.filter_programs)
         while_down = apply.link_parts(state, with_mac=True)
         return (
             Step("create", f"network namespace, kept on {self.entry.netns_path}", self._make_namespace),
             Step("create", "a TAP, prepared as the real one will be, and remove it", self._rehearse_tap),
             Step("copy", "sockets that have joined groups on it", self._find_members, state.groups, True),
+            Step("copy", "packet sockets on it", self._find_packet_sockets, packet_sockets, True),
             Step("hold", "BPF programs of its filters, by that namespace", self._hold_programs, held, True),
             Step("open", self._prepared or "nothing yet", self._call_prepare),
             Step("write", f"journal {self._journal.path}, to restore from", self._write_journal),
@@ -230,8 +237,10 @@ class TakeOver:
     def late_steps(self) -> tuple[Step, ...]:
         """What is done when packets flow."""
         name = self.state.name
+        packet_sockets = _counted(self._packet_sockets or other_sockets.packet_sockets(self.state.ifindex))
         return (
             Step("set", f"on the TAP {name}", self._settle_state, told(apply.late_parts(None, 0, self.state))),
+            Step("bind", f"those packet sockets to the TAP {name}", self._bind_again, packet_sockets, True),
             Step("join", "groups again by those sockets", self._join_again, self.state.groups, True),
             Step("write", f"journal {self._journal.path}: taken over", self._write_journal_again),
         )
@@ -296,6 +305,15 @@ class TakeOver:
     def _find_members(self) -> None:
         self._members = multicast.find_members(self.state.ifindex, self.state.groups)
         self._undo.callback(multicast.close, self._members)
+
+    def _find_packet_sockets(self) -> None:
+        self._packet_sockets = other_sockets.find_packet_sockets(self.state.ifindex)
+        self._undo.callback(other_sockets.close, self._packet_sockets)
+
+    def _bind_again(self) -> list[str]:
+        failures = other_sockets.bind_again(self._packet_sockets, self.state.name)
+        other_sockets.close(self._packet_sockets)
+        return failures
 
     def _hold_programs(self) -> list[str]:
         numbers = self.state.filter_programs

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -576,3 +577,38 @@ def test_sockets_of_the_device_and_of_groups_go_on(sandbox: Pair) -> None:
     process.wait()
     wait_until_restored(sandbox)
     all_receive()
+
+
+SNIFFER = """
+import select, socket, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+s.bind(("eth0", 0x88B5))
+s.settimeout(10)
+print("bound", flush=True)
+while True:
+    try:
+        print(s.recv(100)[14:].rstrip(bytes(1)).decode(), flush=True)
+    except TimeoutError:
+        raise
+    except OSError:  # as a DHCP client: ENETDOWN is no reason to give up
+        continue
+"""
+
+
+def test_packet_sockets_on_the_uplink_hear_on(sandbox: Pair) -> None:
+    """Before, from the TAP, and from the NIC again; only frames of their protocol."""
+    sniffer = sandbox.start(sandbox.host, sys.executable, "-c", SNIFFER)
+    assert sniffer.stdout is not None and sniffer.stdout.readline() == "bound\n", sniffer.communicate()[1]
+    with sandbox.peer.inside(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)) as wire:
+        wire.bind(("eth0", 0))
+
+        def hears(word: str) -> None:
+            for protocol, said in ((b"\x88\xb6", b"other"), (b"\x88\xb5", word.encode())):
+                wire.send(bytes.fromhex("ffffffffffff 020000000001") + protocol + said)
+            assert sniffer.stdout.readline() == word + "\n", sniffer.communicate()[1]
+
+        hears("before")
+        process = start(sandbox)
+        hears("on the TAP")
+        stop(process)
+        hears("on the NIC")
