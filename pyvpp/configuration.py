@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an operator configured, as the commands that would do it again in another process.
 
-Every command that lasts is noted when it has succeeded, with the interfaces it made. What is undone is forgotten
-with it: a command that says the same again, or the contrary (`up` and `down`, `add` and `del`), replaces the one
-before, and with an interface go all commands that name it. So the list is as long as what is configured, not as what
-happened.
+Every command that lasts is noted when it has succeeded, with the interfaces it made. Not all have to stay: of those
+that differ only in `up` or `down`, `enable` or `disable` the last does, of the same `add` the first and the last, with
+a `del` its `add` goes, and with an interface all that name it. All others stay, in their order, so that what they
+number by themselves gets the same numbers.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from pyvpp.events import Events
     from pyvpp.interface import Interface
 
-Subject = tuple[tuple[str, ...], tuple[str, ...]]  # words, and the interfaces made
-CONTRARY = frozenset(("add", "del", "up", "down", "enable", "disable", "on", "off", "polling", "interrupt", "adaptive"))
+SWITCHES = frozenset(("up", "down", "enable", "disable", "on", "off", "polling", "interrupt", "adaptive"))
+CONTRARY = SWITCHES | {"add", "del"}
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -42,13 +43,21 @@ class Entry(msgspec.Struct):
     script: bool = False  # from the file of `--exec`, which runs again at the next start
 
     @property
-    def subject(self) -> Subject:
-        """What it is about: commands with the same subject replace each other. Those that make something never do."""
-        return tuple(word for word in self.line.split() if word not in CONTRARY), tuple(self.made)
+    def subject(self) -> tuple[str, ...]:
+        """What it is about, whatever it says of it."""
+        return tuple(word for word in self.line.split() if word not in CONTRARY)
+
+    @property
+    def adds(self) -> bool:
+        return "add" in self.line.split()
 
     @property
     def deletes(self) -> bool:
-        return "del" in self.line.split()
+        return bool({"del", "delete"} & set(self.line.split()))
+
+    @property
+    def switches(self) -> bool:
+        return not SWITCHES.isdisjoint(self.line.split())
 
     def names(self, interface: str) -> bool:
         """Whether it makes an interface or speaks of it."""
@@ -59,7 +68,9 @@ class Configuration:
     """The commands that last, in the order they have to be given in."""
 
     def __init__(self, events: Events) -> None:
-        self._entries: dict[Subject, Entry] = {}
+        self._entries: dict[int, Entry] = {}  # by a number, in their order
+        self._about: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+        self._number = 0
         self._noting: ContextVar[Entry | None] = ContextVar("noting", default=None)
         self._undoes: set[int] = set()  # entries, by id, whose command deleted an interface
         self._script = False
@@ -101,9 +112,22 @@ class Configuration:
             self._noting.reset(token)
 
     def _note(self, entry: Entry) -> None:
-        before = self._entries.pop(entry.subject, None)
-        if not (entry.deletes and before is not None and not before.deletes):
-            self._entries[entry.subject] = entry
+        about = self._about[entry.subject]
+        if not entry.made:
+            before = [self._entries[number] for number in about]
+            if "del" in entry.line.split() or entry.switches:  # `delete` takes numbers, which mean another thing by now
+                self._forget(about)
+            elif entry.adds:
+                self._forget(about[1:])
+            if "del" in entry.line.split() and any(not each.deletes for each in before):
+                return
+        self._number += 1
+        self._entries[self._number] = entry
+        self._about[entry.subject].append(self._number)
+
+    def _forget(self, numbers: list[int]) -> None:
+        for number in list(numbers):
+            self._about[self._entries.pop(number).subject].remove(number)
 
     def _created(self, interface: Interface) -> None:
         entry = self._noting.get()
@@ -115,15 +139,13 @@ class Configuration:
         if entry is not None:
             self._undoes.add(id(entry))
         self.changes += 1
-        for other in self.entries:
-            if other.names(interface.name):
-                del self._entries[other.subject]
+        self._forget([number for number, other in self._entries.items() if other.names(interface.name)])
 
 
 async def repeat(engine: Engine, tree: Any, entries: list[Entry]) -> list[str]:
     """Gives the commands again, the interfaces with the names, numbers and MAC addresses they had.
 
-    Returns what failed, a line each; the others are carried out.
+    Returns what failed, a line each; the others are carried out. What one deletes may be gone already.
     """
     failures = []
     for entry in entries:
@@ -132,7 +154,8 @@ async def repeat(engine: Engine, tree: Any, entries: list[Entry]) -> list[str]:
             try:
                 await tree.run(engine, entry.line)
             except OperatorError as error:
-                failures.append(f"{entry.line}: {error}")
+                if not entry.deletes:
+                    failures.append(f"{entry.line}: {error}")
                 continue
         for name, made in entry.made.items():
             interface = engine.interfaces.by_name(name)
