@@ -9,9 +9,11 @@ kernels run on random frames as well, as in `pyvpp plugin check`: one that reads
 without a next, writes what other workers may be writing or does not return is refused before it meets a packet.
 """
 
+import contextlib
 import json
 import logging
 import os
+import random
 import select
 import signal
 import sys
@@ -34,7 +36,8 @@ from pyvpp.plugin.background import Answer, Request
 from pyvpp.plugin.check import wrong_next
 from pyvpp.plugin.find import Plugin
 from pyvpp.plugin.snapshot import withdraw
-from pyvpp.plugin.trial import kernels_of, try_node
+from pyvpp.plugin.trial import kernels_of, tables_for, try_node
+from pyvpp.testing import run_kernel
 
 NICE = 10  # workers come first
 COMPILE_SECONDS = 120.0
@@ -43,7 +46,10 @@ NUMBER_BITS = 40  # more functions than one process compiles
 
 
 def build(declarations: Declarations, request: Request, tell: Callable[[str], None]) -> str:
-    """Compiles and tries a version; answers what is wrong with it. `tell` is given the name of what is tried next."""
+    """Compiles and tries a version; answers what is wrong with it. `tell` is given the name of what is tried now.
+
+    While it is empty, something is compiled.
+    """
     plugins = {plugin.name: plugin for plugin in declarations.plugins}
     for name, path in request.versions.items():
         withdraw(plugins[name].module)
@@ -71,6 +77,8 @@ def tried(declarations: Declarations, plugin: Plugin, frames: int, tell: Callabl
     assert plugin.package is not None
     shared = {table.name for table in declarations.tables.values() if not table.per_worker}
     for node in kernels_of(declarations, plugin):
+        with contextlib.suppress(Exception):  # the first frame meets it again
+            run_kernel(node, [], tables_for(plugin.package, random.Random(1)), error_base=1)  # compiles it
         tell(node.name)
         for number in range(1, frames + 1):
             outcome = try_node(node, plugin.package, shared, number)
@@ -79,6 +87,7 @@ def tried(declarations: Declarations, plugin: Plugin, frames: int, tell: Callabl
             fault = next(filter(None, wrong), "")
             if fault:
                 return f"{where(node)}: node {node.name}: random frame {number}, with bounds checks: {fault}"
+        tell("")
     for module in loader.modules_of(plugin.package):
         own = getattr(module, SELF_CHECK, None)
         if own is not None and own.__module__ == module.__name__:
@@ -132,7 +141,7 @@ def supervised(declarations: Declarations, request: Request) -> Answer:
             error = said[-1]["error"]
             break
         if said:
-            trying, patience = said[-1]["trying"], request.patience
+            trying, patience = said[-1]["trying"], request.patience if said[-1]["trying"] else COMPILE_SECONDS
     os.close(reading)
     os.waitpid(pid, 0)
     return Answer(error, time.monotonic() - began)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FRAMES = 12  # random ones on which each kernel is tried
-PATIENCE = 20.0  # seconds that a kernel may take for them, compiling it once more for that included
+PATIENCE = 10.0  # seconds that a kernel may take for them
 MOST_EARLIER = 8
 MOST_SOUND = 8
 
