@@ -88,6 +88,11 @@ class Inheritance:
         found = self._devices.get(interface)
         return self._devices.pop(interface) if isinstance(found, TapQueues) else None  # type: ignore[return-value]
 
+    @property
+    def unclaimed(self) -> list[str]:
+        """The interfaces whose devices were handed over and that nobody has made."""
+        return sorted(self._devices)
+
     def claim(self, netns: tuple[int, int], name: str) -> bool:
         """Whether somebody left a device of that name in a namespace; from now on it is the caller's."""
         found = [each for each in self.left if each.netns == netns and each.name == name]

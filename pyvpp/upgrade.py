@@ -404,6 +404,7 @@ class Heir:
                 engine.uplinks.append(uplink)
                 add_uplink(engine, uplink, Choice(AF_PACKET_DRIVER, each.driver_reason))
             failures = await repeat(engine, tree, estate.entries)
+            failures += [f"no command makes {name} again" for name in engine.inheritance.unclaimed]
             if failures:
                 raise OperatorError("; ".join(failures))
             engine.events.fire("take-on", estate.extras)

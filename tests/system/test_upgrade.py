@@ -271,6 +271,18 @@ def test_a_command_that_the_new_process_does_not_know(sandbox: Pair, tmp_path: P
         assert pyvpp.data("show configuration") == ["set extra 1"]
 
 
+def test_a_device_that_no_command_made(sandbox: Pair, tmp_path: Path) -> None:
+    """It would lie there with nobody to read it."""
+    plugin = tmp_path / "maker.py"
+    plugin.write_text(
+        "from pyvpp.device.interfaces import add_tap\ndef start(engine):\n    add_tap(engine, 'by-plugin')\n"
+    )
+    with running(sandbox, sandbox.host, "--plugin", plugin) as pyvpp:
+        assert "no command makes tap0 again" in pyvpp.refusal("upgrade")
+        assert "by-plugin" in sandbox.host.ip("link")
+        assert pyvpp.interface("tap0")["link_up"]
+
+
 def test_killed_while_it_compiles(sandbox: Pair) -> None:
     """As soon as there is a new process."""
     with running(sandbox, sandbox.host) as pyvpp:
