@@ -24,11 +24,11 @@ a lookup that finds nothing in the new slots looks into the old.
 runs on one core of an EPYC Zen 4 beside busy neighbors; in brackets with `prefetch_slot` and `prefetch_entry` a pass
 ahead each, which is worth it when entries no longer fit the cache:
 
-    entries                                        1,000     100,000     1,000,000
-    this                                          28 (38)   125 (82)     477 (185)
-    linear hashing, buckets of a cache line       52 (76)   145 (99)     543 (348)
+    entries          1,000     100,000     1,000,000
+    clocks         28 (39)     45 (49)      171 (90)
 
-(Litwin's linear hashing splits one bucket at a time, which is tidier; its buckets take longer to look through.)
+Linear hashing (Litwin, VLDB 1980), which splits one bucket at a time, is tidier, but its buckets of a cache line take
+longer to look through: 52 (76) clocks among 1,000.
 """
 
 from typing import Any
