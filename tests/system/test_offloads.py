@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -229,3 +230,29 @@ def test_large_packets_cross_an_ipip_tunnel_whole(lab: Lab) -> None:
             before = lab.pyvpp.counter("gso-ip4", "segments sent")
             transfer(lab.near["pod"], lab.far_pod, FAR_POD, megabytes=4)
             assert lab.pyvpp.counter("gso-ip4", "segments sent") == before
+
+
+def test_segments_of_the_host_are_joined_on_their_way_out(lab: Lab) -> None:
+    """A host that does not leave segmentation to its TAP. What a veth gets as one it hands over as one."""
+    host, wrong = lab.near["host"], lab.wrong_checksums()
+    before = read_packets(lab.peer)
+    with without_segmentation(host):
+        transfer(host, lab.peer, PEER, megabytes=8)
+    assert read_packets(lab.peer) - before < (8 << 20) / 1448, "fewer packets than segments, acknowledgments included"
+    assert lab.wrong_checksums() == wrong
+
+
+def read_packets(namespace: Namespace) -> int:
+    (link,) = json.loads(namespace.ip("-j", "-s", "link", "show", "eth0"))
+    return int(link["stats64"]["rx"]["packets"])
+
+
+@contextlib.contextmanager
+def without_segmentation(namespace: Namespace) -> Iterator[None]:
+    for offload in (Offload.TSO, Offload.GSO):
+        namespace.inside(partial(ethtool.switch, "eth0", offload, False))
+    try:
+        yield
+    finally:
+        for offload in (Offload.TSO, Offload.GSO):
+            namespace.inside(partial(ethtool.switch, "eth0", offload, True))

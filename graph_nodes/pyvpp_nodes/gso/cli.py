@@ -9,7 +9,8 @@ from pyvpp_nodes.ethernet.interface_output import ARC
 
 @command("set interface feature gro", help="set interface feature gro INTERFACE [enable|disable]")
 def set_interface_feature_gro(engine: Any, args: Arguments) -> None:
-    """Coalesce the TCP packets of each frame that leaves by an interface; on for TAPs and TUNs from the start."""
+    """Coalesce the TCP packets of each frame that leaves by an interface; on from the start where Linux gets or sends
+    them."""
     switch(engine, args, "gro")
 
 

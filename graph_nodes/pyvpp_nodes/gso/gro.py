@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """gro: coalesce the TCP packets of a frame before Linux gets them, so that it handles one where many were received.
 
-A feature of the arc interface-output, on for TAPs and TUNs unless `--gro` says otherwise, and switched by `set
-interface feature gro`: one write and one walk through Linux' stack for up to 64 KiB instead of 1500 bytes. What a
-packet must be to be joined to the one before says `pyvpp_nodes.gso.stream`.
+A feature of the arc interface-output, on for TAPs, TUNs and NICs unless `--gro` says otherwise, and switched by `set
+interface feature gro`: one write and one walk through Linux' stack for up to 64 KiB instead of 1500 bytes, and Linux
+or the NIC cuts them where they leave. What a packet must be to be joined to the one before says
+`pyvpp_nodes.gso.stream`.
 
 Only packets that are in one frame are joined: none ever waits for another. Everything else passes as it came.
 """

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is coalesced and segmented without being told so, and the commands that change it."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from pyvpp.cli.registry import CommandError
@@ -14,7 +16,7 @@ pytestmark = pytest.mark.slow
 ARC = "interface-output"
 
 
-def test_gro_is_on_towards_linux_and_nowhere_else():
+def test_gro_is_not_on_towards_the_packet_generator_and_tunnels():
     lab = Lab()
     try:
         on = {each.name for each in lab.engine.interfaces if lab.engine.features.enabled(ARC, each.sw_if_index)}
@@ -27,19 +29,23 @@ def test_gro_is_on_towards_linux_and_nowhere_else():
 def test_what_an_interface_begins_with(withheld):
     engine = Engine(buffers=512, hugepages="off", withheld=frozenset(withheld))
 
-    def enabled(kind: str, offload: int) -> set[str]:
+    def enabled(kind: str, offload: int, zero_copy: bool | None = None) -> set[str]:
+        device = None if zero_copy is None else SimpleNamespace(way=SimpleNamespace(zero_copy=zero_copy))
         made = engine.interfaces.create(
-            f"{kind}-{offload}", kind, output="interface-output", tx="pg-tx", offload=offload
+            f"{kind}-{offload}-{zero_copy}", kind, output="interface-output", tx="pg-tx", offload=offload, device=device
         )
         return set(engine.features.enabled(ARC, made.sw_if_index))
 
     try:
         assert enabled("tun", OFFLOAD_ALL) == {"gro"} - withheld
         assert enabled("tap", OFFLOAD_ALL & ~OFFLOAD_USO) == {"gro", "gso"} - withheld
-        assert enabled("af-packet", OFFLOAD_ALL) == enabled("af-packet", OFFLOAD_ALL | OFFLOAD_IPIP) == set()
-        assert enabled("af-packet", OFFLOAD_ALL & ~OFFLOAD_CSUM_ANYWHERE) == {"gso"} - withheld
-        assert enabled("af-xdp", 0) == {"gso"} - withheld
-        assert enabled("packet-generator", 0) == set()
+        assert (
+            enabled("af-packet", OFFLOAD_ALL) == enabled("af-packet", OFFLOAD_ALL | OFFLOAD_IPIP) == {"gro"} - withheld
+        )
+        assert enabled("af-packet", OFFLOAD_ALL & ~OFFLOAD_CSUM_ANYWHERE) == {"gro", "gso"} - withheld
+        assert enabled("af-xdp", 0) == {"gro", "gso"} - withheld
+        assert enabled("af-xdp", OFFLOAD_ALL, zero_copy=False) == {"gro"} - withheld
+        assert enabled("af-xdp", OFFLOAD_ALL, zero_copy=True) == enabled("packet-generator", 0) == set()
     finally:
         engine.close()
 
