@@ -20,7 +20,7 @@ def test_gro_is_not_on_towards_the_packet_generator_and_tunnels():
     lab = Lab()
     try:
         on = {each.name for each in lab.engine.interfaces if lab.engine.features.enabled(ARC, each.sw_if_index)}
-        assert on == {"tap0", "tun0"}
+        assert on == {"host-eth0", "tap0", "tun0"}
     finally:
         lab.close()
 
