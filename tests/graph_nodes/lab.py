@@ -87,6 +87,7 @@ class Plug:
     """A device as `add_tap_interface` wants one, with a socket pair in place of /dev/net/tun."""
 
     offload = OFFLOAD_ALL
+    persistent = False
 
     def __init__(self, layer3: bool) -> None:
         self.layer3 = layer3
