@@ -2,13 +2,15 @@
 """What an operator configured, as the commands that would do it again in another process.
 
 Every command that lasts is noted when it has succeeded, with the interfaces it made. Not all have to stay: of those
-that differ only in `up` or `down`, `enable` or `disable` the last does, of the same `add` the first and the last, with
-a `del` its `add` goes, and with an interface all that name it. All others stay, in their order, so that what they
-number by themselves gets the same numbers.
+that differ only in `up` or `down`, `enable` or `disable`, or in a MAC address, the last does, of the same `add` the
+first and the last. With a `del` all goes that begins with the same words (`ip route del` need not name a path), and
+with an interface all that name it. All others stay, in their order, so that what they number by themselves gets the
+same numbers.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 SWITCHES = frozenset(("up", "down", "enable", "disable", "on", "off", "polling", "interrupt", "adaptive"))
 CONTRARY = SWITCHES | {"add", "del"}
+MAC_ADDRESS = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", re.IGNORECASE)
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -45,7 +48,7 @@ class Entry(msgspec.Struct):
     @property
     def subject(self) -> tuple[str, ...]:
         """What it is about, whatever it says of it."""
-        return tuple(word for word in self.line.split() if word not in CONTRARY)
+        return tuple(word for word in self.line.split() if word not in CONTRARY and not MAC_ADDRESS.fullmatch(word))
 
     @property
     def adds(self) -> bool:
@@ -57,11 +60,17 @@ class Entry(msgspec.Struct):
 
     @property
     def switches(self) -> bool:
-        return not SWITCHES.isdisjoint(self.line.split())
+        return any(word in SWITCHES or MAC_ADDRESS.fullmatch(word) for word in self.line.split())
 
     def names(self, interface: str) -> bool:
         """Whether it makes an interface or speaks of it."""
         return interface in self.made or interface in self.line.split()
+
+
+def covers(beginning: tuple[str, ...], subject: tuple[str, ...]) -> bool:
+    """Whether a `del` of a subject that begins so is meant, too: not one in another table, nor one with more paths."""
+    rest = subject[len(beginning) :]
+    return "table" not in rest and not ("via" in beginning and "via" in rest)
 
 
 class Configuration:
@@ -69,7 +78,7 @@ class Configuration:
 
     def __init__(self, events: Events) -> None:
         self._entries: dict[int, Entry] = {}  # by a number, in their order
-        self._about: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+        self._about: defaultdict[tuple[str, ...], dict[int, None]] = defaultdict(dict)  # by each beginning of a subject
         self._number = 0
         self._noting: ContextVar[Entry | None] = ContextVar("noting", default=None)
         self._undoes: set[int] = set()  # entries, by id, whose command deleted an interface
@@ -112,22 +121,34 @@ class Configuration:
             self._noting.reset(token)
 
     def _note(self, entry: Entry) -> None:
-        about = self._about[entry.subject]
+        subject = entry.subject
         if not entry.made:
-            before = [self._entries[number] for number in about]
-            if "del" in entry.line.split() or entry.switches:  # `delete` takes numbers, which mean another thing by now
+            beginning = subject[:-1] if subject[-1:] == ("all",) else subject
+            others = {number: self._entries[number].subject for number in self._about.get(beginning, ())}
+            about = [number for number, other in others.items() if other == subject]
+            related = [number for number, other in others.items() if covers(beginning, other)]
+            if "del" in entry.line.split():  # `delete` takes numbers, which mean another thing by now
+                undone = any(not self._entries[number].deletes for number in related)
+                self._forget(related)
+                if undone:
+                    return
+            elif entry.switches:
                 self._forget(about)
             elif entry.adds:
                 self._forget(about[1:])
-            if "del" in entry.line.split() and any(not each.deletes for each in before):
-                return
         self._number += 1
         self._entries[self._number] = entry
-        self._about[entry.subject].append(self._number)
+        for words in range(1, len(subject) + 1):
+            self._about[subject[:words]][self._number] = None
 
     def _forget(self, numbers: list[int]) -> None:
-        for number in list(numbers):
-            self._about[self._entries.pop(number).subject].remove(number)
+        for number in numbers:
+            subject = self._entries.pop(number).subject
+            for words in range(1, len(subject) + 1):
+                others = self._about[subject[:words]]
+                del others[number]
+                if not others:
+                    del self._about[subject[:words]]
 
     def _created(self, interface: Interface) -> None:
         entry = self._noting.get()

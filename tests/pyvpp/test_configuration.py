@@ -90,10 +90,17 @@ def set_state(engine: Engine, args: Arguments) -> None:
     interface.up = args.choice("up", "down") == "up"
 
 
-@command("route", help="route add|del PREFIX INTERFACE")
+@command("route", help="route add|del PREFIX [INTERFACE]")
 def route(engine: Engine, args: Arguments) -> None:
+    """`del` without an interface deletes them all."""
     add = args.expect("add", "del") == "add"
-    key = args.word(), args.interface(engine).name
+    prefix = args.word()
+    if not add and not args:
+        if not any(route[0] == prefix for route in engine.routes):
+            raise CommandError("no such route")
+        engine.routes = {route for route in engine.routes if route[0] != prefix}
+        return
+    key = prefix, args.interface(engine).name
     if add == (key in engine.routes):
         raise CommandError("there is such a route" if add else "no such route")
     engine.routes ^= {key}
@@ -136,6 +143,7 @@ LINES = st.one_of(
     st.builds("flush del {}".format, st.sampled_from(["10.0.0.0/8", "11.0.0.0/8"])),
     st.builds("delete loop {}".format, LOOPS),
     st.builds("set state {} {}".format, LOOPS, st.sampled_from(["up", "down"])),
+    st.builds("route del {}".format, st.sampled_from(["10.0.0.0/8", "11.0.0.0/8"])),
     st.builds("rou {} {} {}".format, st.sampled_from(["add", "del"]), st.sampled_from(["10.0.0.0/8", "11.0.0.0/8"]), LOOPS),
 )  # fmt: skip
 
@@ -156,6 +164,47 @@ def test_the_same_again(lines: list[str]) -> None:
     assert again.view() == engine.view()
     assert len(entries) <= 4 + 4 + 2 * 2 * 4 + 2  # however long what happened was
     assert all(not entry.line.startswith("show") for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("undoing", "left"),
+    [
+        ("ip route del 10.0.0.0/8", [1, 3]),
+        ("ip route del 10.0.0.0/8 via pg0", [1, 2, 3]),
+        ("ip route del 10.0.0.0/8 via pg1", [0, 1, 2, 3]),
+        ("ip route del 10.0.0.0/8 table 5", [0, 2, 3]),
+        ("ip route del all", [1]),
+    ],
+)
+def test_what_a_deletion_by_fewer_words_undoes(undoing: str, left: list[int]) -> None:
+    """Not a route of another table, nor one whose other paths stay."""
+    lines = [
+        "ip route add 10.0.0.0/8 via pg0",
+        "ip route add 10.0.0.0/8 table 5 via pg0",
+        "ip route add 10.0.0.0/8 via pg0 via pg1",
+        "ip route add 10.0.0.0/9 via pg0",
+    ]
+    configuration = Configuration(Events())
+    for line in (*lines, undoing):
+        with configuration.noting(line):
+            pass
+    noted = [entry.line for entry in configuration.entries]
+    assert [line for line in noted if line in lines] == [lines[number] for number in left]
+
+
+def test_of_a_neighbor_the_last_address_stays_and_any_deletes_it() -> None:
+    configuration = Configuration(Events())
+    for line, left in (
+        ("set ip neighbor pg0 10.0.0.2 02:00:00:00:00:01 static", 1),
+        ("set ip neighbor pg0 10.0.0.3 02:00:00:00:00:01", 2),
+        ("set ip neighbor pg0 10.0.0.3 02:00:00:00:00:02", 2),
+        ("set ip neighbor del pg0 10.0.0.3 00:00:00:00:00:00", 1),
+        ("set ip neighbor del pg0 10.0.0.2", 0),
+    ):
+        with configuration.noting(line):
+            pass
+        assert len(configuration.entries) == left
+        assert line in [entry.line for entry in configuration.entries] or "del" in line
 
 
 def test_words_are_kept_in_full_and_failures_are_not_kept() -> None:

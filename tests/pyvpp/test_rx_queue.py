@@ -33,6 +33,7 @@ class Plugs:
 
     layer3 = True
     offload = Plug.offload
+    persistent = False
 
     def __init__(self, queues: int) -> None:
         self.plugs = [Plug(layer3=True) for _ in range(queues)]
