@@ -22,7 +22,7 @@ from pyvpp.linux.diagnosis import uplinks as default_uplinks
 
 def parser() -> argparse.ArgumentParser:
     """Its options."""
-    from pyvpp.main import DEFAULT_RUNTIME_DIR, Parser
+    from pyvpp.options import DEFAULT_RUNTIME_DIR, Parser
 
     p = Parser(prog="pyvpp doctor", description="Say what pyvpp needs and what could go wrong here.")
     p.add_argument("--uplink", action="append", default=[], metavar="IF", help="(default: where default routes lead)")

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import socket
@@ -27,102 +26,45 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
-
-import msgspec
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from pyvpp.channel import Channel, Closed
 from pyvpp.cli.client import SOCKET_NAME, Client, NoServerError, show
 from pyvpp.cli.server import put_in_place
-from pyvpp.configuration import Entry, repeat
 from pyvpp.device.af_packet import AfPacket
 from pyvpp.device.af_xdp import AfXdp
 from pyvpp.device.tap import Tap
-from pyvpp.device.uplink import AF_PACKET_DRIVER, Choice, add_uplink
-from pyvpp.errors import OperatorError, in_one_line
-from pyvpp.inheritance import Device, Inheritance
+from pyvpp.errors import OperatorError
+from pyvpp.estate import (
+    BUILT,
+    BUILT_SECONDS,
+    FAILED,
+    FORMAT,
+    GOING,
+    SWITCH_SECONDS,
+    WARM,
+    WARM_SECONDS,
+    Estate,
+    HandedUplink,
+    Numbers,
+    Rings,
+    Said,
+    Switch,
+    ring_rows,
+)
+from pyvpp.inheritance import Device
 from pyvpp.interface import HOST
-from pyvpp.linux.capture import UplinkState
-from pyvpp.linux.guardian import Guardian, start_guardian
-from pyvpp.linux.journal import adopt_lock, lock_of
+from pyvpp.linux.journal import lock_of
 from pyvpp.linux.keeper import KEPT, is_kept, pass_signals_on
-from pyvpp.linux.takeover import TakenUplink
-from pyvpp.main import DEFAULT_RUNTIME_DIR, HANDOVER, Parser
+from pyvpp.options import DEFAULT_RUNTIME_DIR, HANDOVER, Parser
 from pyvpp.service import is_managed, notify
 
 if TYPE_CHECKING:
-    from pyvpp.cli.parser import CommandTree
-    from pyvpp.cli.server import CliServer
     from pyvpp.engine import Engine
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of what is handed over
-WARM, BUILT, GOING, FAILED = "warm", "built", "going", "failed"
-WARM_SECONDS, BUILT_SECONDS, SWITCH_SECONDS = 600.0, 60.0, 2.0
 ROUNDS_TO_DRAIN = 3  # a packet that control code sent, its answer, and what that makes
-
-
-class Said(msgspec.Struct):
-    """A step the successor has reached; with FAILED, why there will be no other."""
-
-    step: str
-    text: str = ""
-    format: int = FORMAT
-
-
-class HandedUplink(msgspec.Struct):
-    """A taken uplink, its descriptors as they were sent."""
-
-    state: UplinkState
-    tap_fds: list[int]
-    tap_offload: int
-    tap_ifindex: int
-    nic_name: str
-    nic_ifindex: int
-    netns: int
-    marker: int
-    driver_reason: str
-
-
-class Estate(msgspec.Struct):
-    """All that a successor gets: `extras` is what plugins add of their own at the event "hand-over"."""
-
-    process: int
-    lock: int
-    uplinks: list[HandedUplink]
-    devices: dict[str, Device]
-    entries: list[Entry]
-    extras: dict[str, Any]
-
-
-class Rings(msgspec.Struct):
-    """Where reading and writing goes on in the rings of an AF_PACKET interface: of each receive queue, each worker."""
-
-    rx: list[int]
-    tx: list[int]
-
-
-class Switch(msgspec.Struct):
-    """The last word of the old process. `since` is when it took its last packet, by the monotonic clock."""
-
-    rings: dict[str, Rings]
-    since: float
-
-
-class Numbers:
-    """Descriptors on their way: each is sent as its place among all."""
-
-    def __init__(self) -> None:
-        self.descriptors: list[int] = []
-
-    def __call__(self, descriptor: int) -> int:
-        self.descriptors.append(descriptor)
-        return len(self.descriptors) - 1
-
-
-# ---- the old process ------------------------------------------------------------------------------------------------
 
 
 def check(engine: Engine) -> None:
@@ -334,121 +276,9 @@ def _take_no_more(engine: Engine) -> None:
 
 def _rings_of(engine: Engine) -> dict[str, Rings]:
     positions = {}
-    for interface, rx, tx in _ring_rows(engine):
+    for interface, rx, tx in ring_rows(engine):
         positions[interface] = Rings([int(row["next"]) for row in rx], [int(row["tx_next"]) for row in tx])
     return positions
-
-
-def _ring_rows(engine: Engine) -> list[tuple[str, list[Any], list[Any]]]:
-    """The rows of all AF_PACKET interfaces: of the receive queues in their order, and of the workers."""
-    rx, tx = engine.tables["af_packet_rx_queues"].array, engine.tables["af_packet_tx_queues"].arrays
-    found = []
-    for interface in engine.interfaces:
-        if isinstance(interface.device, AfPacket):
-            by_fd = {int(rx["fd"][at]): rx[at] for at in np.flatnonzero(rx["sw_if_index"] == interface.sw_if_index)}
-            found.append((interface, by_fd, [array[interface.sw_if_index] for array in tx]))
-    return [
-        (interface.name, [by_fd[queue.rings.fileno()] for queue in interface.device.rx_queues], workers)
-        for interface, by_fd, workers in found
-    ]
-
-
-# ---- the new process ------------------------------------------------------------------------------------------------
-
-
-class Heir:
-    """A process on its way to take another's place. Until `goes_on` it leaves no trace when it ends."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._channel = Channel(socket.socket(fileno=descriptor))
-        self.goes_on = False
-        self.guardian: Guardian | None = None
-
-    @classmethod
-    def by_environment(cls) -> Heir | None:
-        """What the environment says of us; those whom we start are none."""
-        descriptor = os.environ.pop(HANDOVER, "")
-        if not descriptor:
-            return None
-        os.set_inheritable(int(descriptor), False)
-        return cls(int(descriptor))
-
-    def give_up(self, reason: str) -> NoReturn:
-        """Ends this process at once: nothing of what it has open may be closed in an orderly way, which would take it
-        from the one that goes on."""
-        with contextlib.suppress(Closed, OSError):
-            self._channel.send(Said(FAILED, reason))
-        log.error("%s", reason)
-        os._exit(1)
-
-    async def take_on(self, engine: Engine, tree: CommandTree, server: CliServer, runtime_dir: str) -> str:
-        """Makes everything as it was and goes on with it; says how that went. When it cannot be, this process ends."""
-        try:
-            return await self._take_on(engine, tree, server, runtime_dir)
-        except Closed:
-            self.give_up("the process that was to hand over is gone")
-        except OperatorError as error:
-            self.give_up(str(error))
-        except Exception as error:
-            log.debug("not taken over", exc_info=True)
-            self.give_up(in_one_line(error))
-
-    async def _take_on(self, engine: Engine, tree: CommandTree, server: CliServer, runtime_dir: str) -> str:
-        self._channel.send(Said(WARM))
-        estate, given = self._channel.receive(Estate, WARM_SECONDS)
-        devices = {name: device.mapped(given.__getitem__) for name, device in estate.devices.items()}
-        engine.inheritance = Inheritance(devices)
-        with engine.barrier():
-            for each in estate.uplinks:
-                uplink = _uplink(each, given)
-                engine.uplinks.append(uplink)
-                add_uplink(engine, uplink, Choice(AF_PACKET_DRIVER, each.driver_reason))
-            failures = await repeat(engine, tree, estate.entries)
-            failures += [f"no command makes {name} again" for name in engine.inheritance.unclaimed]
-            if failures:
-                raise OperatorError("; ".join(failures))
-            engine.events.fire("take-on", estate.extras)
-            server.prepare()
-            lock = adopt_lock(runtime_dir, given[estate.lock])
-            if estate.uplinks:
-                self.guardian = start_guardian(runtime_dir, armed=False)
-            gc.collect()
-            self._channel.send(Said(BUILT))
-            switch, _ = self._channel.receive(Switch, BUILT_SECONDS)
-            _set_rings(engine, switch.rings)
-            if self.guardian:
-                self.guardian.arm()
-            lock.sign()
-            stood = 1000 * (time.monotonic() - switch.since)
-            told = f"process {os.getpid()} goes on in place of {estate.process}; packets waited {stood:.1f} ms"
-            self._channel.send(Said(GOING, told))
-            self.goes_on = True
-        self._channel.close()
-        return told
-
-
-def _uplink(each: HandedUplink, given: list[int]) -> TakenUplink:
-    return TakenUplink(
-        state=each.state,
-        tap_fds=[given[number] for number in each.tap_fds],
-        tap_offload=each.tap_offload,
-        tap_ifindex=each.tap_ifindex,
-        nic_name=each.nic_name,
-        nic_ifindex=each.nic_ifindex,
-        netns=given[each.netns],
-        hook=socket.socket(fileno=given[each.marker]),
-    )
-
-
-def _set_rings(engine: Engine, positions: dict[str, Rings]) -> None:
-    for interface, rx, tx in _ring_rows(engine):
-        for row, position in zip(rx, positions[interface].rx, strict=True):
-            row["next"] = position
-        for row, position in zip(tx, positions[interface].tx, strict=True):
-            row["tx_next"] = position
-
-
-# ---- the command ----------------------------------------------------------------------------------------------------
 
 
 def main(argv: list[str]) -> int:

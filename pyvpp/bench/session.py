@@ -17,7 +17,7 @@ from pyvpp.bench.start import measure_start
 from pyvpp.bench.workers import measure_workers
 from pyvpp.errors import OperatorError
 from pyvpp.loader import Declarations
-from pyvpp.main import warm_up
+from pyvpp.warmup import warm_up
 
 BASE, BASE_ROUTES = "ip4", "ip4-1m"
 """the scenarios of curves and costs when none is named"""

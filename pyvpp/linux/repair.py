@@ -96,7 +96,7 @@ def leave_taps_alone(runtime_dir: Path) -> str:
 def compile_nodes(runtime_dir: Path) -> str:
     """What `pyvpp warmup` does."""
     from pyvpp import cache
-    from pyvpp.main import warm_up
+    from pyvpp.warmup import warm_up
 
     warm_up()
     return f"compiled the nodes (undo: rm -r {cache.directory()})"

@@ -11,7 +11,7 @@ FRAMES, MOST_FRAMES = 50, 100_000
 
 def run(argv: list[str]) -> int:
     """The exit status; raises OperatorError."""
-    from pyvpp.main import Parser
+    from pyvpp.options import Parser
 
     parser = Parser(prog="pyvpp plugin", description="Write and examine plugins.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="new|check")

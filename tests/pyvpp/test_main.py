@@ -3,7 +3,8 @@
 
 import pytest
 
-from pyvpp.main import LEAST_BUFFERS, MOST_BUFFERS, main
+from pyvpp.main import main
+from pyvpp.options import LEAST_BUFFERS, MOST_BUFFERS
 
 
 @pytest.mark.parametrize(

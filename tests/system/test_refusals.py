@@ -16,7 +16,8 @@ from tests.system.process import Pyvpp, pyvpp_command, running
 AS_NOBODY = """
 import os, sys
 import pyvpp.cli.server, pyvpp.linux.guardian, pyvpp.linux.restore  # nobody may not read every Python's library
-from pyvpp.main import main, parser
+from pyvpp.main import main
+from pyvpp.options import parser
 parser()
 os.setuid(65534)
 sys.exit(main(sys.argv[1:]))

@@ -16,7 +16,7 @@ from pyvpp.bench.live.traffic import TcpGenerator, tcp_generator
 from pyvpp.bench.machine import Neighbours, machine
 from pyvpp.lab.place import workplace
 from pyvpp.lab.process import LabError
-from pyvpp.main import warm_up
+from pyvpp.warmup import warm_up
 
 SECONDS, ROUNDS, LEAST_ROUNDS = 0.7, 5, 3
 TIME_LIMIT = 170.0  # s, from which on no further round begins, unless rounds were asked for

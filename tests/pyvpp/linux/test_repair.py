@@ -39,7 +39,7 @@ def test_udev_is_told_once_and_nothing_is_overwritten(tmp_path: Path, monkeypatc
 
 def test_nodes_are_compiled_where_they_are_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     compiled: list[bool] = []
-    monkeypatch.setattr("pyvpp.main.warm_up", lambda: compiled.append(True))
+    monkeypatch.setattr("pyvpp.warmup.warm_up", lambda: compiled.append(True))
     monkeypatch.setattr("pyvpp.compile.uncompiled", lambda nodes, native: ["one"])
     (finding,) = doctor.of_the_cache()
     (done,) = doctor.fix([finding], tmp_path)
