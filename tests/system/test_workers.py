@@ -124,7 +124,7 @@ def test_flows_are_spread_and_stay_in_order(between: Callable[..., Between]) -> 
     assert {(each["thread"], *queues(each)) for each in traced} == {(1, "0", "0"), (2, "1", "1")}
     counters = there.pyvpp.interface("host-right")["counters"]
     assert counters["tx packets"] - before[2]["counters"]["tx packets"] >= FLOWS * ROUNDS
-    assert there.used_buffers() == 0
+    eventually(lambda: there.used_buffers() == 0, "no buffer stays behind")
 
 
 def test_tcp_while_queues_move_and_tables_grow(between: Callable[..., Between]) -> None:
@@ -190,5 +190,5 @@ def test_a_device_that_takes_no_more_slows_nobody_down(between: Callable[..., Be
             sender.sendto(struct.pack("!I", number) + bytes(996), (RIGHT, PORT))
     eventually(lambda: there.refused() > sent // 2, "most packets find the ring full")
     assert ping(there.left, "10.1.0.1", 20) == 20  # another way through the same workers
-    assert there.used_buffers() == 0
+    eventually(lambda: there.used_buffers() == 0, "no buffer stays behind")
     assert there.pyvpp.interface("host-right")["counters"]["drops"] == there.refused()
