@@ -8,14 +8,12 @@ import argparse
 import asyncio
 import logging
 import signal
-import sys
-import time
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyvpp.errors import OperatorError, in_one_line
 from pyvpp.service import notify
+from pyvpp.uplinks import give_back, take_uplinks
 from pyvpp.warmup import warm_up
 
 if TYPE_CHECKING:
@@ -73,17 +71,6 @@ def _log_task(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     log.error("%s%s", context["message"], f": {in_one_line(error)}" if error else "")
 
 
-def tell_gaps(uplink: Any, given_back_ms: float | None) -> None:
-    """How long an uplink's packets had nobody, as far as it came: None when the NIC was not given back."""
-    told = []
-    if uplink.taken_over_ms:
-        told.append(f"{uplink.taken_over_ms:.1f} ms when it was taken over")
-    if given_back_ms is not None:
-        told.append(f"{given_back_ms:.1f} ms when it was given back")
-    if told:
-        print(f"pyvpp: {uplink.tap_name}: nobody handled its packets for {', '.join(told)}", flush=True)
-
-
 def make_engine(options: argparse.Namespace, declarations: Any) -> "Engine":
     from pyvpp.engine import Engine
 
@@ -95,27 +82,6 @@ def make_engine(options: argparse.Namespace, declarations: Any) -> "Engine":
         )  # fmt: skip
     except (OSError, MemoryError) as error:
         raise OperatorError(f"--buffers {options.buffers}: no memory for so many: {error}") from error
-
-
-async def take_uplinks(engine: "Engine", options: argparse.Namespace, stop: asyncio.Event) -> None:
-    """Takes the uplinks over, one after the other, unless told to stop."""
-    from pyvpp.device.uplink import add_uplink, choose_driver, settle_uplink, take_over_by
-    from pyvpp.linux.capture import inspect_uplink
-
-    for name in options.uplink:
-        if stop.is_set():
-            break
-        state = await asyncio.to_thread(inspect_uplink, name)
-        choice = await asyncio.to_thread(choose_driver, name, options.driver, engine.buffers.heap.pages, options.nic)
-        taking = take_over_by(choice, state, options.runtime_dir, options.workers, options.gro, engine)
-        uplink = await asyncio.to_thread(taking.run, settled=False)
-        engine.uplinks.append(uplink)
-        nic, _ = add_uplink(engine, uplink, choice)
-        uplink.taken_over_ms = 1000 * (time.monotonic() - uplink.left_at)
-        if options.driver == "auto":
-            print(f"pyvpp: {name} is driven by {nic.kind}: {nic.driver_reason}", flush=True)
-        for warning in (*uplink.warnings, *await asyncio.to_thread(settle_uplink, uplink, nic)):
-            log.warning("%s: %s", name, warning)
 
 
 async def configure(engine: "Engine", tree: "CommandTree", options: argparse.Namespace, script: str | None) -> None:
@@ -136,35 +102,107 @@ async def configure(engine: "Engine", tree: "CommandTree", options: argparse.Nam
             log.warning("not as it was before: %s", lost)
 
 
-async def give_back(engine: "Engine", runtime_dir: str, hung: bool) -> list[str]:
-    """Gives Linux its NICs back; what could not be restored. The graph forwards until the TAP is gone."""
-    from pyvpp.device.uplink import let_go
-    from pyvpp.linux.restore import restore
+class Dataplane:
+    """One run of the dataplane, from the first look at the nodes to the last packet."""
 
-    notify("STOPPING=1")
-    let_go(engine)
-    gaps: dict[str, float] = {}
-    problems = await asyncio.to_thread(partial(restore, runtime_dir, gaps=gaps)) if engine.uplinks else []
-    if not hung:  # a thread that hangs cannot be waited for; it ends with the process
-        engine.stop()
-    for problem in problems:
-        print(f"pyvpp: restore: {problem}", file=sys.stderr)
-    for uplink in engine.uplinks:
-        tell_gaps(uplink, gaps.get(uplink.tap_name))
-    return problems
+    def __init__(self, options: argparse.Namespace, declarations: Any, stop: asyncio.Event) -> None:
+        """Built, with nothing running and nothing taken over. `stop` is set when it shall end."""
+        from pyvpp.cli.assembly import command_tree
+        from pyvpp.cli.server import CliServer
+        from pyvpp.device.interfaces import follow_devices
+        from pyvpp.plugin.reload import Reloader
+        from pyvpp.state_file import StateFile
+        from pyvpp.upgrade import Upgrades
+        from pyvpp.watchdog import Watchdog
+
+        self.options = options
+        self.stop = stop
+        self.engine = engine = make_engine(options, declarations)
+        self.tree = command_tree(declarations.packages, engine.blame)
+        self.reloader = engine.reloader = Reloader(engine, self.tree, lambda text: print(f"pyvpp: {text}", flush=True))
+        self.server = CliServer(engine, self.tree, options.runtime_dir)
+        self.state_file = StateFile(engine, options.runtime_dir)
+        self.upgrades = engine.upgrade = Upgrades(engine, options.runtime_dir, self.stop.set)
+        self._watchdog = Watchdog(engine, options.watchdog)
+        self.hung = ""  # what stands still, which ends this
+        self._served = False
+        engine.every_second(lambda: follow_devices(engine))
+        engine.every_second(self._look)
+
+    def _look(self) -> None:
+        notify("WATCHDOG=1")
+        if self.options.watchdog and not self.hung and (found := self._watchdog.look()):
+            log.error("%s; Linux gets its NIC back", found)
+            self.hung = found
+            self.stop.set()
+
+    async def begin(self, script: str | None, heir: "Heir | None") -> None:
+        """Until packets flow and commands are heard: with what is new, or with what another process had."""
+        from pyvpp.linux.keeper import die_with_keeper
+
+        engine, options, loop = self.engine, self.options, asyncio.get_running_loop()
+        engine.start()
+        for name in options.check:
+            print(f"pyvpp: {await self.reloader.reload(name, checked=True)}", flush=True)
+        if heir is not None:
+            told = await heir.take_on(engine, self.tree, self.server, options.runtime_dir)
+            print(f"pyvpp: {told}", flush=True)
+        else:
+            await take_uplinks(engine, options, self.stop)
+            await configure(engine, self.tree, options, script)
+        for name in self.reloader.given() if options.watch else ():
+            self.reloader.watcher.watch(name)
+        self.state_file.save()
+        self.server.changed = self.state_file.save_soon
+        await self.server.start()
+        self._served = True
+        loop.add_signal_handler(signal.SIGHUP, self.upgrades.on_signal)
+        print("pyvpp: ready", flush=True)
+        notify("READY=1")
+        if heir is not None:
+            die_with_keeper(loop)
+
+    async def until_told(self) -> int:
+        """Serves until told to stop; the exit status."""
+        main = asyncio.create_task(self.engine.serve())
+        waiting = asyncio.create_task(self.stop.wait())
+        await asyncio.wait({main, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        status = 1 if self.hung else 0
+        if main.done() and not self.stop.is_set():
+            log.error("the main loop ended: %s", main.exception())
+            status = 1
+        main.cancel()
+        waiting.cancel()
+        return status
+
+    async def end(self, status: int) -> list[str]:
+        """Gives everything back; what could not be. What the next start may need stays, unless the status is 0."""
+        engine, options = self.engine, self.options
+        problems = await give_back(engine, options.runtime_dir, bool(self.hung))
+        await self.server.stop()
+        if status == 0 and not options.keep:
+            self.state_file.forget()
+        else:
+            if self._served:
+                self.state_file.save()
+            self.state_file.leave()
+        if not self.hung:
+            engine.close()
+        for uplink in engine.uplinks:
+            uplink.close()
+        return problems
+
+    async def hand_over(self, successor: Any) -> NoReturn:
+        """Ends without giving anything back. Raises HandedOver."""
+        self.state_file.leave()
+        await self.server.stop(replaced=True)
+        self.engine.stop()
+        raise HandedOver(successor)
 
 
 async def serve(options: argparse.Namespace, script: str | None, heir: "Heir | None" = None) -> int:
     """From the first look at the nodes to the last packet: the exit status. Raises HandedOver."""
-    from pyvpp.cli.assembly import command_tree
-    from pyvpp.cli.server import CliServer
-    from pyvpp.device.interfaces import follow_devices
-    from pyvpp.linux.keeper import die_with_keeper
     from pyvpp.loader import load
-    from pyvpp.plugin.reload import Reloader
-    from pyvpp.state_file import StateFile
-    from pyvpp.upgrade import Upgrades
-    from pyvpp.watchdog import Watchdog
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -173,74 +211,16 @@ async def serve(options: argparse.Namespace, script: str | None, heir: "Heir | N
         loop.add_signal_handler(number, stop.set)
     declarations = load()
     await asyncio.to_thread(warm_up, declarations)
-    engine = make_engine(options, declarations)
-    tree = command_tree(declarations.packages, engine.blame)
-    engine.reloader = Reloader(engine, tree, lambda text: print(f"pyvpp: {text}", flush=True))
-    server = CliServer(engine, tree, options.runtime_dir)
-    state_file = StateFile(engine, options.runtime_dir)
-    engine.upgrade = upgrades = Upgrades(engine, options.runtime_dir, stop.set)
-    engine.every_second(lambda: follow_devices(engine))
-    watchdog = Watchdog(engine, options.watchdog)
-    hung: list[str] = []
-
-    def look() -> None:
-        notify("WATCHDOG=1")
-        if options.watchdog and not hung and (found := watchdog.look()):
-            log.error("%s; Linux gets its NIC back", found)
-            hung.append(found)
-            stop.set()
-
-    engine.every_second(look)
-    status, served = 1, False
+    dataplane = Dataplane(options, declarations, stop)
+    status = 1
     problems: list[str] = []
     try:
-        engine.start()
-        for name in options.check:
-            print(f"pyvpp: {await engine.reloader.reload(name, checked=True)}", flush=True)
-        if heir is not None:
-            told = await heir.take_on(engine, tree, server, options.runtime_dir)
-            print(f"pyvpp: {told}", flush=True)
-        else:
-            await take_uplinks(engine, options, stop)
-            await configure(engine, tree, options, script)
-        for name in engine.reloader.given() if options.watch else ():
-            engine.reloader.watcher.watch(name)
-        state_file.save()
-        server.changed = state_file.save_soon
-        await server.start()
-        served = True
-        loop.add_signal_handler(signal.SIGHUP, upgrades.on_signal)
-        print("pyvpp: ready", flush=True)
-        notify("READY=1")
-        if heir is not None:
-            die_with_keeper(loop)
-        main = asyncio.create_task(engine.serve())
-        waiting = asyncio.create_task(stop.wait())
-        await asyncio.wait({main, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if main.done() and not stop.is_set():
-            log.error("the main loop ended: %s", main.exception())
-        else:
-            status = 1 if hung else 0
-        main.cancel()
-        waiting.cancel()
+        await dataplane.begin(script, heir)
+        status = await dataplane.until_told()
     finally:
-        await upgrades.cancel()
-        if upgrades.successor is None and (heir is None or heir.goes_on):
-            problems = await give_back(engine, options.runtime_dir, bool(hung))
-            await server.stop()
-            if status == 0 and not options.keep:
-                state_file.forget()
-            else:
-                if served:
-                    state_file.save()
-                state_file.leave()
-            if not hung:
-                engine.close()
-            for uplink in engine.uplinks:
-                uplink.close()
-    if upgrades.successor is not None:
-        state_file.leave()
-        await server.stop(replaced=True)
-        engine.stop()
-        raise HandedOver(upgrades.successor)
+        await dataplane.upgrades.cancel()
+        if dataplane.upgrades.successor is None and (heir is None or heir.goes_on):
+            problems = await dataplane.end(status)
+    if dataplane.upgrades.successor is not None:
+        await dataplane.hand_over(dataplane.upgrades.successor)
     return 1 if problems else status

@@ -98,7 +98,7 @@ class Engine:
         self._timers: list[Callable[[], None]] = []
         self._background: list[asyncio.Task[None]] = []
         self.on_close: list[Callable[[], None]] = []
-        self.uplinks: list[Any] = []  # what is taken over from Linux (pyvpp.linux.takeover.TakenUplink)
+        self.uplinks: list[Any] = []  # what is taken over from Linux (pyvpp.linux.taken.TakenUplink)
         self.reloader: Any = None  # pyvpp.plugin.reload.Reloader, where plugins can be reloaded
         self.inheritance = Inheritance()
         self.upgrade: Callable[[], Awaitable[str]] | None = None  # has another process go on in place of this one

@@ -32,7 +32,7 @@ from pyvpp.estate import (
 from pyvpp.inheritance import Inheritance
 from pyvpp.linux.guardian import Guardian, start_guardian
 from pyvpp.linux.journal import adopt_lock
-from pyvpp.linux.takeover import TakenUplink
+from pyvpp.linux.taken import TakenUplink
 from pyvpp.options import HANDOVER
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl import RTM_NEWADDR
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
-from pyvpp.linux import capture, multicast, routes
+from pyvpp.linux import capture, multicast, nexthops, routes
 from pyvpp.linux.capture import Address, UplinkState
 from pyvpp.linux.discipline import apply_disciplines
 from pyvpp.linux.neighbors import apply_neighbors
 from pyvpp.linux.plan import Part
-from pyvpp.linux.routes import AF_INET6
+from pyvpp.linux.route import AF_INET6
 
 _ASK = NLM_F_REQUEST | NLM_F_ACK
 _ADD = _ASK | NLM_F_CREATE
@@ -208,7 +208,7 @@ def apply_addresses(ip: Any, ifindex: int, state: UplinkState) -> None:
 def apply_routes(ip: Any, state: UplinkState) -> list[str]:
     """Nexthop objects and routes; those that could not be made, with the reason."""
     names = capture.interface_names(ip)
-    failures = routes.apply_nexthops(names, state.name, state.nexthops)
+    failures = nexthops.apply_nexthops(names, state.name, state.nexthops)
     return failures + routes.apply_routes(names, state.name, state.routes, state.sources)
 
 

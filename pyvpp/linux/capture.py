@@ -24,7 +24,9 @@ from pyvpp.linux import ethtool, multicast, programs
 from pyvpp.linux.discipline import Discipline, read_disciplines
 from pyvpp.linux.ethtool import Offload
 from pyvpp.linux.neighbors import Neighbor, read_neighbors
-from pyvpp.linux.routes import AF_INET, AF_INET6, Nexthop, Route, read_nexthops, read_routes
+from pyvpp.linux.nexthops import Nexthop, read_nexthops
+from pyvpp.linux.route import AF_INET, AF_INET6, Route
+from pyvpp.linux.routes import read_routes
 
 IFF_UP, IFF_NOARP, IFF_PROMISC, IFF_ALLMULTI, IFF_MULTICAST = 0x1, 0x80, 0x100, 0x200, 0x1000
 # and debug, notrailers, portsel, automedia, dynamic: what else `ip link set` can change (dev_change_flags in Linux)

@@ -17,7 +17,7 @@ from pyvpp.linux import capture, multicast, netns, other_sockets, repair
 from pyvpp.linux.capture import UplinkState
 from pyvpp.linux.journal import Journal, holder_of, pending
 from pyvpp.linux.names import interface_name
-from pyvpp.linux.routes import AF_INET, AF_INET6
+from pyvpp.linux.route import AF_INET, AF_INET6
 
 OK, WARN, FAIL, DONE = "ok", "warn", "fail", "done"
 _CAPABILITIES = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW", 21: "CAP_SYS_ADMIN"}  # linux/capability.h

@@ -13,7 +13,7 @@ import struct
 import msgspec
 
 from pyvpp.linux import rtnetlink
-from pyvpp.linux.routes import AF_INET, AF_INET6
+from pyvpp.linux.route import AF_INET, AF_INET6
 from pyvpp.linux.rtnetlink import Attributes, Netlink, Request
 
 _NEWNEIGH, _GETNEIGH = 28, 30

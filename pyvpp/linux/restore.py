@@ -26,8 +26,9 @@ from pyvpp.linux.ethtool import Offload
 from pyvpp.linux.exchange import Exchange
 from pyvpp.linux.journal import Entry, Journal, holds_lock, lock_runtime_dir
 from pyvpp.linux.neighbors import read_neighbors
+from pyvpp.linux.nexthops import read_nexthops
 from pyvpp.linux.plan import Step, run, told
-from pyvpp.linux.routes import read_nexthops, read_routes
+from pyvpp.linux.routes import read_routes
 
 
 def restore(

@@ -8,11 +8,12 @@ Integers are in the machine's byte order, as netlink has them (rtnetlink(7), lin
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x100, 0x200, 0x400, 0x800
@@ -45,6 +46,21 @@ class Refusal(NamedTuple):
 
     def __str__(self) -> str:
         return self.reason or os.strerror(self.errno)
+
+
+class Message(Protocol):
+    """What can be asked for: a route, a nexthop."""
+
+    def message(self, indexes: Mapping[str, int]) -> bytes:
+        """As Linux takes it, interfaces by index. Raises KeyError: one is gone."""
+
+
+M = TypeVar("M", bound=Message)
+
+
+def number(value: bytes | None) -> int:
+    """An attribute's integer, 0 where it is not there."""
+    return int.from_bytes(value, "little") if value else 0
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -128,6 +144,24 @@ class Netlink:
         for first in range(0, len(waiting), _AT_ONCE):
             refusals += self._ask_at_once(waiting[first : first + _AT_ONCE])
         return refusals
+
+    def make(
+        self, wanted: Sequence[M], indexes: Mapping[str, int], kind: int, flags: Callable[[M], int]
+    ) -> list[tuple[M, str]]:
+        """Have them all made, by messages of one kind; those that could not be, with the reason."""
+        able: list[M] = []
+        failed: list[tuple[M, str]] = []
+        requests: list[Request] = []
+        for each in wanted:
+            try:
+                requests.append(Request(kind, flags(each), each.message(indexes)))
+                able.append(each)
+            except KeyError as missing:
+                failed.append((each, f"interface {missing} is gone"))
+        for each, refusal in zip(able, self.ask(requests), strict=True):
+            if refusal.errno not in (0, errno.EEXIST):
+                failed.append((each, str(refusal)))
+        return failed
 
     def _ask_at_once(self, requests: list[Request]) -> list[Refusal]:
         first = self._sequence + 1

@@ -10,154 +10,26 @@ and groups joined. Whatever fails on the way, everything is put back before the 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import socket
-import struct
 import time
 from collections.abc import Callable, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux import apply, capture, ethtool, multicast, netns, other_sockets, programs
+from pyvpp.linux import apply, capture, multicast, netns, other_sockets, programs
 from pyvpp.linux.capture import UplinkState
-from pyvpp.linux.ethtool import Offload
 from pyvpp.linux.journal import VERSION, Entry, Journal, Record, boot_id, holds_lock, lock_runtime_dir
+from pyvpp.linux.nic_namespace import bring_nic_up, make_namespace
 from pyvpp.linux.plan import Step, run, told
 from pyvpp.linux.restore import restore
-
-_TUNSETIFF = 0x400454CA
-_TUNSETIFINDEX = 0x400454DA
-_TUNSETOFFLOAD = 0x400454D0
-_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR, _IFF_MULTI_QUEUE = 0x2, 0x1000, 0x4000, 0x100
-# checksum 1, TSO over IPv4 2, IPv6 4, with ECN 8, UDP segmentation over IPv4 0x20, IPv6 0x40: from all to none
-_OFFLOADS = (0x6F, 0x0F, 0x07, 0x01, 0x00)
-
-
-class TakenUplink(msgspec.Struct):
-    """What the dataplane works with: the NIC inside `netns` and the TAP that stands in for it."""
-
-    state: UplinkState
-    tap_fds: list[int]
-    tap_offload: int
-    tap_ifindex: int
-    nic_name: str
-    nic_ifindex: int
-    netns: int  # file descriptor; run_in(netns, function) opens sockets beside the NIC
-    hook: Any = None  # keeps the marker socket open that tells other instances
-    warnings: list[str] = []
-    device: Any = None  # what `prepare` gave
-    taken_over_ms: float = 0.0  # from Linux's last packet to the graph's first
-    left_at: float = 0.0  # when Linux handled its last packet, by the monotonic clock
-    settle: Callable[[], list[str]] = list  # does what packets need not wait for; gives what could not be done
-
-    @property
-    def tap_name(self) -> str:
-        """The TAP's name: the one the NIC had."""
-        return self.state.name
-
-    def close(self) -> None:
-        """Let go of the TAP, the namespace and the marker; to be called once `restore` is done."""
-        for descriptor in self.tap_fds:
-            os.close(descriptor)
-        self.tap_fds.clear()
-        if self.netns >= 0:
-            os.close(self.netns)
-            self.netns = -1
-        if self.hook is not None:
-            self.hook.close()
-            self.hook = None
-
-
-def open_tap(name: str, queues: int = 1, ifindex: int = 0) -> tuple[list[int], int]:
-    """Create a TAP in the caller's namespace: its queues' descriptors and the offloads (TUN_F_ bits) it accepted.
-
-    With an interface index of its own if that is free. Raises OSError.
-    """
-    flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR | (_IFF_MULTI_QUEUE if queues > 1 else 0)
-    request = struct.pack("16sH22x", name.encode(), flags)
-    descriptors: list[int] = []
-    accepted = 0
-    try:
-        for queue in range(queues):
-            descriptor = os.open(capture.TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-            descriptors.append(descriptor)
-            if ifindex and queue == 0:
-                fcntl.ioctl(descriptor, _TUNSETIFINDEX, struct.pack("I", ifindex))
-            try:
-                fcntl.ioctl(descriptor, _TUNSETIFF, request)
-            except OSError as error:
-                if error.errno != errno.EBUSY or not ifindex or queue:
-                    raise
-                os.close(descriptors.pop())
-                return open_tap(name, queues)
-            for accepted in _OFFLOADS:
-                with contextlib.suppress(OSError):
-                    fcntl.ioctl(descriptor, _TUNSETOFFLOAD, accepted)
-                    break
-    except BaseException:
-        for descriptor in descriptors:
-            os.close(descriptor)
-        raise
-    return descriptors, accepted
-
-
-def _make_namespace(path: Path) -> int:
-    if netns.is_kept(path):
-        if left := netns.uplink_inside(path):
-            raise OperatorError(f"{path}: {left} is still in there; run `pyvpp restore --runtime-dir {path.parent}`")
-        netns.release_kept(path)
-    descriptor = netns.create_kept(path)
-    netns.run_in(descriptor, _switch_ip6_off)
-    return descriptor
-
-
-def _switch_ip6_off() -> None:
-    for which in ("all", "default"):
-        with contextlib.suppress(OSError):
-            Path(f"/proc/sys/net/ipv6/conf/{which}/disable_ipv6").write_text("1")
-
-
-def _close_tap(descriptors: list[int]) -> None:
-    while descriptors:
-        os.close(descriptors.pop())
-
-
-def _rehearse(ip: Any, name: str, queues: int, state: UplinkState) -> dict[str, str]:
-    """Make a TAP and prepare it as the real one will be: what cannot be done shows before the NIC moves.
-
-    Returns the sysctls that a TAP does not have from the start as they are wanted.
-    """
-    descriptors, _ = open_tap(name, queues)
-    try:
-        link = capture.find_link(ip, name)
-        if link is None:
-            raise OSError(errno.ENODEV, f"TAP {name} cannot be found")
-        return apply.prepare_link(ip, int(link["index"]), name, state, with_mac=True)
-    finally:
-        _close_tap(descriptors)
-
-
-def _bring_nic_up(name: str, state: UplinkState, gro: bool) -> int:
-    with IPRoute() as ip:
-        link = capture.find_link(ip, name)
-        if link is None:
-            raise OSError(f"{name} did not arrive in pyvpp's namespace")
-        ifindex = int(link["index"])
-        if link.get_attr("IFLA_MTU") != state.mtu:
-            ip.link("set", index=ifindex, IFLA_MTU=state.mtu)
-        ip.link("set", index=ifindex, flags=capture.IFF_UP, change=capture.IFF_UP | capture.IFF_PROMISC)
-    if state.gro is not None and state.gro != gro:
-        with contextlib.suppress(OSError):  # it is an improvement, no necessity
-            ethtool.switch(name, Offload.GRO, gro)
-    return ifindex
+from pyvpp.linux.stand_in import close_tap, open_tap, rehearse
+from pyvpp.linux.taken import TakenUplink
 
 
 def _hold_marker(name: str) -> socket.socket:
@@ -294,13 +166,13 @@ class TakeOver:
 
     def _make_namespace(self) -> None:
         path = Path(self.entry.netns_path)
-        self._namespace = _make_namespace(path)
+        self._namespace = make_namespace(path)
         self._undo.callback(netns.release_kept, path)
         self._undo.callback(os.close, self._namespace)
 
     def _rehearse_tap(self) -> None:
         temporary = f"pv-{os.getpid()}-{self.state.ifindex}"[:15]
-        self._sysctls = _rehearse(self._ip, temporary, self._queues, self.state)
+        self._sysctls = rehearse(self._ip, temporary, self._queues, self.state)
 
     def _find_members(self) -> None:
         self._members = multicast.find_members(self.state.ifindex, self.state.groups)
@@ -336,7 +208,7 @@ class TakeOver:
     def _make_tap(self) -> None:
         wanted = self.entry.tap_ifindex
         self._descriptors, self._offload = open_tap(self.state.name, self._queues, wanted)
-        self._undo.callback(_close_tap, self._descriptors)
+        self._undo.callback(close_tap, self._descriptors)
         self.entry.tap_ifindex = socket.if_nametoindex(self.state.name)
         if self.entry.tap_ifindex != wanted:
             self._journal.write(self._record)
@@ -347,7 +219,7 @@ class TakeOver:
         )
 
     def _bring_nic_up(self) -> None:
-        bring_up = partial(_bring_nic_up, self.state.name, self.state, self._gro)
+        bring_up = partial(bring_nic_up, self.state.name, self.state, self._gro)
         self._nic_ifindex = netns.run_in(self._namespace, bring_up)
 
     def _apply(self) -> list[str]:

@@ -411,7 +411,7 @@ def test_what_the_host_changed_meanwhile_is_kept(sandbox: Pair) -> None:
 
 
 @pytest.mark.parametrize(
-    "step", ["_rehearse", "_bring_nic_up", "apply.apply_state", "apply.apply_routes", "apply.apply_neighbors"]
+    "step", ["rehearse", "bring_nic_up", "apply.apply_state", "apply.apply_routes", "apply.apply_neighbors"]
 )
 def test_a_failure_half_way_leaves_linux_as_it_was(sandbox: Pair, step: str) -> None:
     configure_richly(sandbox.host)

@@ -16,7 +16,7 @@ from pyvpp.errors import OperatorError
 from pyvpp.linux.capture import Address, UplinkState
 from pyvpp.linux.journal import VERSION, Entry, Journal, Record, boot_id, holds_lock, lock_runtime_dir
 from pyvpp.linux.restore import restore
-from pyvpp.linux.routes import Hop, Route
+from pyvpp.linux.route import Hop, Route
 
 ROOT = Path(__file__).resolve().parents[3]
 
