@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import logging
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pyvpp.cli.parser import CommandTree
     from pyvpp.engine import Engine
     from pyvpp.heir import Heir
+    from pyvpp.linux.guardian import Guardian
 
 log = logging.getLogger("pyvpp")
 
@@ -35,6 +37,7 @@ class HandedOver(Exception):
 def run_first(options: argparse.Namespace, script: str | None) -> int:
     """Begins with nothing taken over, and ends so."""
     from pyvpp.cli.server import SOCKET_NAME, make_room
+    from pyvpp.confirm import Confirmation
     from pyvpp.linux.capture import inspect_uplink
     from pyvpp.linux.guardian import start_guardian
     from pyvpp.linux.journal import lock_runtime_dir
@@ -48,9 +51,14 @@ def run_first(options: argparse.Namespace, script: str | None) -> int:
         options.uplink = interface_names_of(options.uplink)  # those restored just now have their names again
         for name in options.uplink:
             inspect_uplink(name)
+        confirmation = Confirmation(options.runtime_dir)
+        if options.confirm is None:
+            confirmation.forget()
+        elif confirmation.check_start():
+            options.confirm = None
         guardian = start_guardian(options.runtime_dir) if options.uplink else None
         try:
-            return asyncio.run(serve(options, script))
+            return asyncio.run(serve(options, script, guardian))
         finally:
             if guardian:
                 guardian.done()
@@ -59,7 +67,7 @@ def run_first(options: argparse.Namespace, script: str | None) -> int:
 def run_on(options: argparse.Namespace, heir: "Heir") -> int:
     """Begins with what another process had, and ends with nothing taken over."""
     try:
-        return asyncio.run(serve(options, None, heir))
+        return asyncio.run(serve(options, None, None, heir))
     finally:
         if heir.guardian:
             heir.guardian.done()
@@ -105,10 +113,13 @@ async def configure(engine: "Engine", tree: "CommandTree", options: argparse.Nam
 class Dataplane:
     """One run of the dataplane, from the first look at the nodes to the last packet."""
 
-    def __init__(self, options: argparse.Namespace, declarations: Any, stop: asyncio.Event) -> None:
+    def __init__(
+        self, options: argparse.Namespace, declarations: Any, stop: asyncio.Event, guardian: "Guardian | None"
+    ) -> None:
         """Built, with nothing running and nothing taken over. `stop` is set when it shall end."""
         from pyvpp.cli.assembly import command_tree
         from pyvpp.cli.server import CliServer
+        from pyvpp.confirm import Confirmation
         from pyvpp.device.interfaces import follow_devices
         from pyvpp.plugin.reload import Reloader
         from pyvpp.state_file import StateFile
@@ -123,6 +134,7 @@ class Dataplane:
         self.server = CliServer(engine, self.tree, options.runtime_dir)
         self.state_file = StateFile(engine, options.runtime_dir)
         self.upgrades = engine.upgrade = Upgrades(engine, options.runtime_dir, self.stop.set)
+        self.confirmation = engine.confirmation = Confirmation(options.runtime_dir, guardian)
         self._watchdog = Watchdog(engine, options.watchdog)
         self.hung = ""  # what stands still, which ends this
         self._served = False
@@ -134,6 +146,8 @@ class Dataplane:
         if self.options.watchdog and not self.hung and (found := self._watchdog.look()):
             log.error("%s; Linux gets its NIC back", found)
             self.hung = found
+            self.stop.set()
+        elif self.confirmation.look():
             self.stop.set()
 
     async def begin(self, script: str | None, heir: "Heir | None") -> None:
@@ -148,15 +162,21 @@ class Dataplane:
             told = await heir.take_on(engine, self.tree, self.server, options.runtime_dir)
             print(f"pyvpp: {told}", flush=True)
         else:
+            if options.confirm is not None:
+                self.confirmation.begin(options.confirm)
             await take_uplinks(engine, options, self.stop)
             await configure(engine, self.tree, options, script)
         for name in self.reloader.given() if options.watch else ():
             self.reloader.watcher.watch(name)
+        self.state_file.held = self.confirmation.left is not None
+        self.confirmation.on_confirmed = self.state_file.release
         self.state_file.save()
         self.server.changed = self.state_file.save_soon
         await self.server.start()
         self._served = True
         loop.add_signal_handler(signal.SIGHUP, self.upgrades.on_signal)
+        if self.confirmation.told:
+            print(f"pyvpp: {self.confirmation.told}", flush=True)
         print("pyvpp: ready", flush=True)
         notify("READY=1")
         if heir is not None:
@@ -167,7 +187,7 @@ class Dataplane:
         main = asyncio.create_task(self.engine.serve())
         waiting = asyncio.create_task(self.stop.wait())
         await asyncio.wait({main, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        status = 1 if self.hung else 0
+        status = 1 if self.hung else self.confirmation.status
         if main.done() and not self.stop.is_set():
             log.error("the main loop ended: %s", main.exception())
             status = 1
@@ -176,16 +196,17 @@ class Dataplane:
         return status
 
     async def end(self, status: int) -> list[str]:
-        """Gives everything back; what could not be. What the next start may need stays, unless the status is 0."""
+        """Gives everything back; what could not be. What the next start may need stays after a failure, status 1."""
         engine, options = self.engine, self.options
         problems = await give_back(engine, options.runtime_dir, bool(self.hung))
         await self.server.stop()
-        if status == 0 and not options.keep:
+        if status != 1 and not options.keep:
             self.state_file.forget()
         else:
             if self._served:
                 self.state_file.save()
             self.state_file.leave()
+        self.confirmation.end(orderly=status != 1 or not self._served, kept=options.keep)
         if not self.hung:
             engine.close()
         for uplink in engine.uplinks:
@@ -200,8 +221,11 @@ class Dataplane:
         raise HandedOver(successor)
 
 
-async def serve(options: argparse.Namespace, script: str | None, heir: "Heir | None" = None) -> int:
+async def serve(
+    options: argparse.Namespace, script: str | None, guardian: "Guardian | None" = None, heir: "Heir | None" = None
+) -> int:
     """From the first look at the nodes to the last packet: the exit status. Raises HandedOver."""
+    from pyvpp.confirm import UNCONFIRMED
     from pyvpp.loader import load
 
     stop = asyncio.Event()
@@ -211,7 +235,7 @@ async def serve(options: argparse.Namespace, script: str | None, heir: "Heir | N
         loop.add_signal_handler(number, stop.set)
     declarations = load()
     await asyncio.to_thread(warm_up, declarations)
-    dataplane = Dataplane(options, declarations, stop)
+    dataplane = Dataplane(options, declarations, stop, guardian)
     status = 1
     problems: list[str] = []
     try:
@@ -223,4 +247,6 @@ async def serve(options: argparse.Namespace, script: str | None, heir: "Heir | N
             problems = await dataplane.end(status)
     if dataplane.upgrades.successor is not None:
         await dataplane.hand_over(dataplane.upgrades.successor)
-    return 1 if problems else status
+    if status == UNCONFIRMED:
+        print("pyvpp: not confirmed in time; nothing is taken over any more", file=sys.stderr, flush=True)
+    return status or int(bool(problems))

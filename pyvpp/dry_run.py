@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pyvpp.buffers import Heap
 from pyvpp.cli.server import SOCKET_NAME, check_room
+from pyvpp.confirm import UNCONFIRMED
 from pyvpp.device.uplink import choose_driver, take_over_by
 from pyvpp.linux import plan
 from pyvpp.linux.capture import UplinkState, inspect_uplink, losses
@@ -40,6 +41,10 @@ def _beginning(options: argparse.Namespace, directory: Path, record: Record | No
         found.append(f"{'restore':<8}{entry.uplink.name}, which an earlier pyvpp left taken over")
     if options.uplink:
         found.append(f"{'start':<8}a guardian process, which restores if pyvpp dies")
+    if options.confirm is not None:
+        found.append(
+            f"{'wait':<8}{options.confirm:g} s for `pyvppctl confirm', or restore and end with status {UNCONFIRMED}"
+        )
     return found
 
 

@@ -102,6 +102,7 @@ class Engine:
         self.reloader: Any = None  # pyvpp.plugin.reload.Reloader, where plugins can be reloaded
         self.inheritance = Inheritance()
         self.upgrade: Callable[[], Awaitable[str]] | None = None  # has another process go on in place of this one
+        self.confirmation: Any = None  # pyvpp.confirm.Confirmation, where something can be given back
         self._reserve_inject_buffers()
         for package in list(self.declarations.packages):
             start = getattr(package, "start", None)

@@ -16,7 +16,7 @@ from pyvpp.linux.capture import UplinkState
 if TYPE_CHECKING:
     from pyvpp.engine import Engine
 
-FORMAT = 1  # of what is handed over
+FORMAT = 2  # of what is handed over
 WARM, BUILT, GOING, FAILED = "warm", "built", "going", "failed"
 WARM_SECONDS, BUILT_SECONDS, SWITCH_SECONDS = 600.0, 60.0, 2.0
 
@@ -52,6 +52,7 @@ class Estate(msgspec.Struct):
     devices: dict[str, Device]
     entries: list[Entry]
     extras: dict[str, Any]
+    unconfirmed_until: float | None = None  # by the monotonic clock
 
 
 class Rings(msgspec.Struct):

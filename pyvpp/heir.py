@@ -105,6 +105,8 @@ class Heir:
             _set_rings(engine, switch.rings)
             if self.guardian:
                 self.guardian.arm()
+            if estate.unconfirmed_until is not None:
+                engine.confirmation.go_on(estate.unconfirmed_until, self.guardian)
             lock.sign()
             stood = 1000 * (time.monotonic() - switch.since)
             told = f"process {os.getpid()} goes on in place of {estate.process}; packets waited {stood:.1f} ms"

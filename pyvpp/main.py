@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         if heir is not None and not heir.goes_on:
             heir.give_up(str(error))
         print(f"pyvpp: {error}", file=sys.stderr)
-        return 1
+        return error.status
     except KeyboardInterrupt:
         return 130
 

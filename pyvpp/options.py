@@ -16,6 +16,7 @@ HANDOVER = "PYVPP_HANDOVER"  # in the environment of a process that takes anothe
 DEFAULT_RUNTIME_DIR = "/run/pyvpp"
 MOST_WORKERS = 64
 MOST_CPUS = 1 << 16
+LEAST_CONFIRM, MOST_CONFIRM = 1, 7 * 86400  # seconds
 LEAST_BUFFERS, MOST_BUFFERS = 1024, 1 << 21  # the heap's address range has room for twice as many
 
 
@@ -73,6 +74,10 @@ def parser() -> argparse.ArgumentParser:
         "--keep", action="store_true",
         help="when told to stop, leave pods' devices and the configuration to the next start, as after a crash",
     )  # fmt: skip
+    p.add_argument(
+        "--confirm", type=float, metavar="SECONDS",
+        help="give Linux its NIC back after so long, and end, unless somebody says `pyvppctl confirm'",
+    )  # fmt: skip
     p.add_argument("--runtime-dir", default=DEFAULT_RUNTIME_DIR, metavar="DIR", help="sockets and the journal")
     p.add_argument("--hugepages", default="auto", metavar="auto|off|N", help="memory of the packets")
     p.add_argument("--buffers", type=int, default=16384, metavar="N", help="small buffers in all")
@@ -107,6 +112,10 @@ def check(options: argparse.Namespace) -> None:
     options.nic = nic_options(options)
     if options.watchdog < 0:
         raise OperatorError(f"--watchdog {options.watchdog}: seconds, or 0 for none")
+    if options.confirm is not None and not LEAST_CONFIRM <= options.confirm <= MOST_CONFIRM:
+        raise OperatorError(f"--confirm {options.confirm:g}: from {LEAST_CONFIRM} to {MOST_CONFIRM} seconds")
+    if options.confirm is not None and not options.uplink:
+        raise OperatorError("--confirm: there is nothing to give back (expected --uplink)")
     if len(set(options.uplink)) != len(options.uplink):
         raise OperatorError("--uplink: the same interface is named twice")
     if options.uplink and os.geteuid() != 0:

@@ -57,10 +57,11 @@ class StateFile:
         self._not_before = 0.0
         self._later: asyncio.TimerHandle | None = None
         self._failed = False
+        self.held = False  # what is configured is not confirmed: the file stays as it was found
 
     def save_soon(self) -> None:
         """Saves what has changed: at once, unless that was done a moment ago."""
-        if self._later is not None or self._saved == self._engine.configuration.changes:
+        if self.held or self._later is not None or self._saved == self._engine.configuration.changes:
             return
         wait = self._not_before - time.monotonic()
         if wait <= 0:
@@ -72,7 +73,7 @@ class StateFile:
         """Writes the file if something changed, and makes devices persistent. Without room the old one stays."""
         self._cancel()
         configuration = self._engine.configuration
-        if self._saved == configuration.changes:
+        if self.held or self._saved == configuration.changes:
             return
         began = time.thread_time()
         taps = [each for each in self._engine.interfaces if _is_kept(each)]
@@ -95,6 +96,11 @@ class StateFile:
             if not interface.device.persistent:
                 with contextlib.suppress(OSError):  # its other end is gone
                     interface.device.set_persistent(True)
+
+    def release(self) -> None:
+        """What is configured is confirmed."""
+        self.held = False
+        self.save()
 
     def forget(self) -> None:
         """Nothing is to be taken up again."""

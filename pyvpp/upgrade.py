@@ -228,7 +228,8 @@ def _estate(engine: Engine, runtime_dir: str) -> tuple[Estate, list[int]]:
     extras: dict[str, Any] = {}
     engine.events.fire("hand-over", extras)
     lock = number(lock_of(runtime_dir).descriptor)
-    return Estate(os.getpid(), lock, uplinks, devices, engine.configuration.entries, extras), number.descriptors
+    entries, until = engine.configuration.entries, engine.confirmation and engine.confirmation.until
+    return Estate(os.getpid(), lock, uplinks, devices, entries, extras, until), number.descriptors
 
 
 def _switch(engine: Engine, channel: Channel, process: subprocess.Popen[bytes], runtime_dir: str) -> str:

@@ -9,6 +9,7 @@ from pyvpp.cli import (
     af_xdp_commands,
     builtin,
     commands,
+    confirm_commands,
     engine_commands,
     plugin_commands,
     rx_commands,
@@ -19,7 +20,7 @@ from pyvpp.cli.registry import commands_in, commands_of
 
 MODULES = (
     builtin, commands, engine_commands, plugin_commands, rx_commands, af_xdp_commands, packet_generator_cli, pcap_cli,
-    uplink_cli, upgrade_commands,
+    uplink_cli, upgrade_commands, confirm_commands,
 )  # fmt: skip
 
 

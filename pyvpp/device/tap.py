@@ -67,6 +67,7 @@ _IFF_TAP = 0x0002
 _IFF_NO_PI = 0x1000
 _IFF_VNET_HDR = 0x4000
 _IFF_MULTI_QUEUE = 0x0100
+_IFF_PERSIST = 0x0800
 
 CSUM, TSO4, TSO6, TSO_ECN, USO4, USO6 = 1, 2, 4, 8, 0x20, 0x40
 # What we accept from Linux, best first: older kernels know no UDP segmentation and answer EINVAL to the whole.
@@ -107,7 +108,7 @@ class Tap:
         self.home = ""  # the namespace of its other end, in the operator's words; empty: the caller's
         self.netns = (0, 0)  # and which that is
         self.pins = False  # whether the descriptors keep that namespace alive
-        self.persistent = False
+        self.persistent = bool(flags & _IFF_PERSIST)
         if persistent:
             self.set_persistent(True)
 
@@ -249,7 +250,7 @@ def reattach(name: str, namespace: int, *, layer3: bool, queues: int) -> Tap | N
     if not fds:
         return None
     device = Tap(name, fds=fds)
-    device.pins, device.persistent = True, True
+    device.pins = True
     return device
 
 

@@ -237,4 +237,5 @@ def _operator(what: str, state: UplinkState) -> Iterator[Finding]:
     session = os.environ.get("SSH_CONNECTION", "").split()
     if len(session) == 4 and any(address.address == session[2] for address in state.addresses):
         found = f"this very session (SSH to {session[2]}) goes through it: it stays open"
-        yield Finding(WARN, what, found, "run pyvpp as a service, not in this terminal: see packaging/systemd")
+        remedy = "run pyvpp as a service, not in this terminal (packaging/systemd), and with --confirm 300"
+        yield Finding(WARN, what, found, remedy)

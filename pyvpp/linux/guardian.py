@@ -7,6 +7,9 @@ another's place has nothing to guard yet: until it is armed, by a byte too, it e
 signals that stop pyvpp, lives in a session of its own, and imports all it needs at the start, while the disk still
 answers.
 
+It knows until when the take-over has to be confirmed (`pyvpp.confirm`), and kills a pyvpp that has neither been
+confirmed nor given back some seconds after that: one that hangs.
+
 `python -m pyvpp.linux.guardian --runtime-dir DIR --fd N --pid PID --armed yes|no`.
 """
 
@@ -16,10 +19,14 @@ import contextlib
 import os
 import select
 import signal
+import struct
 import sys
+import time
 
-_DONE, _ARMED = b"d", b"a"
+_DONE, _ARMED, _CONFIRMED, _UNCONFIRMED = b"d", b"a", b"c", b"u"
+_UNTIL = struct.Struct("=d")  # follows _UNCONFIRMED: seconds of the monotonic clock
 _LOCK_WAIT = 10.0
+PATIENCE = 10.0  # seconds that pyvpp has to give back by itself what was not confirmed
 
 
 class Guardian:
@@ -31,15 +38,25 @@ class Guardian:
 
     def arm(self) -> None:
         """From now on there is something to give back."""
+        self._say(_ARMED)
+
+    def unconfirmed(self, until: float) -> None:
+        """By then, on the monotonic clock, we are to be confirmed or gone."""
+        self._say(_UNCONFIRMED + _UNTIL.pack(until))
+
+    def confirmed(self) -> None:
+        """We may stay."""
+        self._say(_CONFIRMED)
+
+    def _say(self, words: bytes) -> None:
         with contextlib.suppress(OSError):  # it is gone already
-            os.write(self._pipe, _ARMED)
+            os.write(self._pipe, words)
 
     def done(self, timeout: float = 5.0) -> None:
         """Everything is restored: send the guardian home and wait for it."""
         if self._pipe < 0:
             return
-        with contextlib.suppress(OSError):  # it is gone already
-            os.write(self._pipe, _DONE)
+        self._say(_DONE)
         os.close(self._pipe)
         self._pipe = -1
         try:
@@ -78,31 +95,54 @@ def start_guardian(runtime_dir: str | os.PathLike[str], *, armed: bool = True) -
     return Guardian(pid, writing)
 
 
-def _wait(pipe: int, parent: int, armed: bool) -> bool:
-    """Wait for the dataplane to say that it is done, or to be gone; whether there is nothing to restore."""
-    poller = select.poll()
-    poller.register(pipe, select.POLLIN | select.POLLHUP)
-    process = -1
-    try:
-        process = os.pidfd_open(parent)
-        poller.register(process, select.POLLIN)
-    except OSError:
-        process = -1  # gone already: the pipe tells the rest
-    while True:
-        ready = {descriptor for descriptor, _ in poller.poll()}
-        if pipe in ready:
-            said = os.read(pipe, 1)
-            if said != _ARMED:
-                return said == _DONE or not armed
-            armed = True
-        elif process in ready:
-            # The process is gone; a child that it forked may still hold the pipe. Its last words may be in there.
-            os.set_blocking(pipe, False)
-            with contextlib.suppress(BlockingIOError):
-                while (said := os.read(pipe, 1)) == _ARMED:
-                    armed = True
-                return said == _DONE or not armed
-            return not armed
+class _Vigil:
+    """Waits for the dataplane to say that it is done, or to be gone."""
+
+    def __init__(self, pipe: int, parent: int, armed: bool) -> None:
+        self._pipe, self._armed = pipe, armed
+        self._until: float | None = None
+        self._poller = select.poll()
+        self._poller.register(pipe, select.POLLIN | select.POLLHUP)
+        self._process = -1
+        with contextlib.suppress(OSError):  # gone already: the pipe tells the rest
+            self._process = os.pidfd_open(parent)
+            self._poller.register(self._process, select.POLLIN)
+
+    def nothing_to_restore(self) -> bool:
+        """Returns when it is over."""
+        while True:
+            wait = None if self._until is None else 1000 * max(0.0, self._until + PATIENCE - time.monotonic())
+            ready = {descriptor for descriptor, _ in self._poller.poll(wait)}
+            if self._pipe in ready:
+                if (word := self._heard()) not in (_ARMED, _CONFIRMED, _UNCONFIRMED):
+                    return word == _DONE or not self._armed
+            elif self._process in ready:
+                # The process is gone; a child that it forked may still hold the pipe. Its last words may be in there.
+                os.set_blocking(self._pipe, False)
+                with contextlib.suppress(BlockingIOError):
+                    while (word := self._heard()) in (_ARMED, _CONFIRMED, _UNCONFIRMED):
+                        pass
+                    return word == _DONE or not self._armed
+                return not self._armed
+            elif wait is not None:
+                self._end_it()
+
+    def _heard(self) -> bytes:
+        """The next word; empty when there will be none."""
+        word = os.read(self._pipe, 1)
+        if word == _ARMED:
+            self._armed = True
+        elif word == _CONFIRMED:
+            self._until = None
+        elif word == _UNCONFIRMED:
+            (self._until,) = _UNTIL.unpack(os.read(self._pipe, _UNTIL.size))  # it was written at once
+        return word
+
+    def _end_it(self) -> None:
+        self._until = None
+        print("pyvpp guardian: not confirmed in time, and pyvpp does not end: killed", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self._process, signal.SIGKILL)
 
 
 def main(arguments: list[str]) -> int:
@@ -120,7 +160,7 @@ def main(arguments: list[str]) -> int:
     from pyvpp.errors import OperatorError
     from pyvpp.linux.restore import restore
 
-    if _wait(pipe, int(options["--pid"]), options["--armed"] == "yes"):
+    if _Vigil(pipe, int(options["--pid"]), options["--armed"] == "yes").nothing_to_restore():
         return 0
     try:
         problems = restore(runtime_dir, wait_for_lock=_LOCK_WAIT)
