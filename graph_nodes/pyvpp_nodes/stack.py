@@ -7,8 +7,9 @@ import struct
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
-from pyvpp.interface import Interface
+from pyvpp.interface import UPLINK, Interface
 from pyvpp.node import TO_NODE
+from pyvpp_nodes.ethernet.sub_interface import SubInterfaces
 from pyvpp_nodes.ethernet.tables import follow_interfaces
 from pyvpp_nodes.fib.entry import Source, attached, attached_nexthop
 from pyvpp_nodes.fib.stack import create
@@ -30,6 +31,7 @@ def start_stack(engine: Any) -> None:
     fib.neighbors.probe = lambda sw_if_index, address: send_arp_request(engine, sw_if_index, address)
     engine.every_second(fib.tick)
     follow_interfaces(engine)
+    engine.stack.sub_interfaces = SubInterfaces(engine)
     offload_by_default(engine)
     protocols = engine.tables["ip4_local_protocols"].array
     for protocol in (socket.IPPROTO_ICMP, socket.IPPROTO_UDP):
@@ -53,17 +55,34 @@ def send_arp_request(engine: Any, sw_if_index: int, address: int) -> bool:
 
 def add_uplink(engine: Any, uplink: Interface, host: Interface, state: Any) -> None:
     """An uplink's addresses and Linux's main routes over it become the FIB's; what is punted goes to its TAP."""
-    fib = engine.stack.fib4
     engine.tables["punt_tx"].array[0] = host.sw_if_index
+    learn(engine.stack.fib4, uplink, state)
+    for vlan in state.vlans:
+        share_vlan(engine, uplink, host, vlan)
+
+
+def share_vlan(engine: Any, uplink: Interface, host: Interface, vlan: Any) -> None:
+    """A VLAN of the host on an uplink: what pyvpp owns in there is taken, what leads there leaves with its tag."""
+    shared = engine.stack.sub_interfaces.create(
+        uplink, vlan.id, vlan.id, vlan.tpid, flags=UPLINK, mac=bytes.fromhex(vlan.state.mac.replace(":", ""))
+    )
+    engine.interfaces.set_peer(shared, host)
+    engine.interfaces.set_mtu(shared, min(vlan.state.mtu, uplink.mtu))
+    engine.interfaces.set_admin(shared, vlan.state.is_up)
+    learn(engine.stack.fib4, shared, vlan.state)
+
+
+def learn(fib: Any, interface: Interface, state: Any) -> None:
+    """The host's addresses on an interface, and its main routes over it."""
     for address in state.addresses:
         if isinstance(address.interface, IPv4Interface):
             add = address.interface
-            fib.add_address(uplink.sw_if_index, int(add.ip), add.network.prefixlen)
+            fib.add_address(interface.sw_if_index, int(add.ip), add.network.prefixlen)
     for route in state.routes:
         try:
-            add_route(fib, uplink, route)
+            add_route(fib, interface, route)
         except (ValueError, RuntimeError) as error:
-            log.warning("route %s over %s is not known to pyvpp: %s", route.destination, uplink.name, error)
+            log.warning("route %s over %s is not known to pyvpp: %s", route.destination, interface.name, error)
 
 
 def add_route(fib: Any, uplink: Interface, route: Any) -> None:

@@ -522,9 +522,11 @@ def set_interface_l2_xconnect(engine: Any, args: Arguments) -> None:
         raise CommandError(f"{interface.name} cannot be connected to itself")
     for each in (interface, peer):
         # what leaves by a loopback comes back by it: two of them, connected, would never let go of a frame
-        if each.p2p or each.kind in ("local", "loopback") or each.flags & (UPLINK | HOST):
+        # and of a sub-interface the tag would have to be taken off
+        if each.p2p or each.kind in ("local", "loopback", "sub-interface") or each.flags & (UPLINK | HOST):
             raise CommandError(
-                f"{each.name} cannot be cross-connected (expected an Ethernet interface, no loopback and no uplink)"
+                f"{each.name} cannot be cross-connected (expected an Ethernet interface, no loopback, no sub-interface "
+                "and no uplink)"
             )
     with engine.barrier():
         engine.interfaces.set_peer(interface, peer)

@@ -97,6 +97,12 @@ class UplinkState(msgspec.Struct, frozen=True):
     disciplines: tuple[Discipline, ...] = ()
     multicast: tuple[str, ...] = ()  # link-layer addresses set by hand
     groups: tuple[str, ...] = ()  # that sockets have joined
+    vlans: tuple[Vlan, ...] = ()  # built on it
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it was up."""
+        return bool(self.flags & IFF_UP)
 
     @property
     def filter_programs(self) -> tuple[int, ...]:
@@ -107,6 +113,15 @@ class UplinkState(msgspec.Struct, frozen=True):
     def sources(self) -> frozenset[str]:
         """Its addresses: routes over other links may have them as their source."""
         return frozenset(address.address for address in self.addresses)
+
+
+class Vlan(msgspec.Struct, frozen=True):
+    """A VLAN device that is built on an uplink."""
+
+    id: int
+    tpid: int
+    options: dict[str, Any]  # netlink's own: flags and maps of priorities
+    state: UplinkState
 
 
 def plain(value: Any) -> Any:

@@ -2,11 +2,13 @@
 """A whole engine without root: every kind of interface, its Linux end played by a memfd or a socket pair.
 
     uplink   host-eth0  192.0.2.1/24, a hand-filled AF_PACKET ring; its host end tap0 is a socket pair
+    VLANs    host-eth0.5 203.0.113.1/24, which the host shares; host-eth0.6 10.53.0.1/24, pg0.5 10.54.0.1/24 and
+             pg0.5.5 10.55.0.1/24 (802.1ad in 802.1Q), pyvpp's own
     pod      tun0       10.80.0.2, a socket pair
     generator pg0       10.0.0.1/24, Ethernet; pg1 bare IP, the way to 10.1.0.0/16; pg2 is cross-connected with vxlan_tunnel2
     tunnels  vxlan_tunnel0 (Ethernet, 10.50.0.1/24), vxlan_tunnel1 (bare IP, 10.51.0.0/16), ipip0 (10.52.0.0/16)
     routes   10.60.0.0/16 over two neighbors, 10.61.0.0/16 over both tunnels, 10.62 unreachable, 10.63 prohibit, 10.64 drop,
-             10.65 punt, 10.66 over a neighbor whose MAC address is not known
+             10.65 punt, 10.66 over a neighbor whose MAC address is not known, 10.67 over the host's VLAN
 
 Every second buffer is kept out of the pool, its slot a guard that must not change.
 """
@@ -46,6 +48,7 @@ from pyvpp_nodes.vxlan.cli import tunnels_of as vxlan_tunnels_of
 
 UPLINK_MAC, NEIGHBOR_MAC, PG_MAC = b"\x02\xfe\0\0\0\1", b"\x02\xfe\0\0\0\x99", b"\x02\xfe\0\0\0\2"
 UPLINK_IP, POD_IP, PG_IP, GATEWAY = "192.0.2.1", "10.80.0.2", "10.0.0.1", "192.0.2.254"
+VLAN_IP, VLAN_GATEWAY = "203.0.113.1", "203.0.113.254"
 PG_IP6 = "2001:db8::1"
 REMOTES = {"vxlan": "192.0.2.2", "vxlan-l3": "192.0.2.3", "ipip": "192.0.2.4", "xconnect": "192.0.2.5"}
 VNIS = {"vxlan": 10, "vxlan-l3": 11, "xconnect": 12}
@@ -187,6 +190,7 @@ class Lab:
         self._add_uplink()
         self._add_pod()
         self._add_generator()
+        self._add_vlans()
         self._add_tunnels()
         self._add_routes()
         self._records: Any = np.zeros(8192, d.CAPTURE)
@@ -226,10 +230,33 @@ class Lab:
         state = SimpleNamespace(
             addresses=[SimpleNamespace(interface=IPv4Interface(f"{UPLINK_IP}/24"))],
             routes=[SimpleNamespace(table=254, destination="default", gateway=GATEWAY)],
+            vlans=[SimpleNamespace(id=5, tpid=0x8100, state=self._vlan_state())],
         )
         engine.events.fire("uplink-added", self.uplink, self.host, state)
         for last in (2, 3, 4, 5, 254):
             self._neighbor(self.uplink, f"192.0.2.{last}")
+
+    @staticmethod
+    def _vlan_state() -> SimpleNamespace:
+        """Of the host's VLAN on the uplink."""
+        return SimpleNamespace(
+            mac=UPLINK_MAC.hex(":"),
+            mtu=1500,
+            is_up=True,
+            addresses=[SimpleNamespace(interface=IPv4Interface(f"{VLAN_IP}/24"))],
+            routes=[SimpleNamespace(table=254, destination="10.67.0.0/16", gateway=VLAN_GATEWAY)],
+        )
+
+    def _add_vlans(self) -> None:
+        """pyvpp's own: one of the uplink, one of the generator and one in that."""
+        subs = self.engine.stack.sub_interfaces
+        self._neighbor(self.engine.require_interface("host-eth0.5"), VLAN_GATEWAY)
+        made = [subs.create(self.uplink, 6, 6), subs.create(self.pg[0], 5, 5)]
+        made.append(subs.create(made[1], 5, 5, 0x88A8))
+        for number, each in enumerate(made):
+            self.engine.interfaces.set_admin(each, True)
+            self._address(each, f"10.{53 + number}.0.1")
+            self._neighbor(each, f"10.{53 + number}.0.2")
 
     def _plugged(self, plug: Plug, name: str, **options: Any) -> Interface:
         made = add_tap_interface(self.engine, plug, name=name, **options)  # type: ignore[arg-type]

@@ -30,6 +30,8 @@ from tests.graph_nodes.lab import (
     REMOTES,
     UPLINK_IP,
     UPLINK_MAC,
+    VLAN_GATEWAY,
+    VLAN_IP,
     VNIS,
     virtio,
 )
@@ -38,7 +40,8 @@ STRANGER = "198.51.100.7"
 DESTINATIONS = (
     UPLINK_IP, POD_IP, PG_IP, GATEWAY, STRANGER, "10.0.0.2", "10.0.0.77", "10.1.2.3", "10.50.0.1", "10.50.0.2",
     "10.50.0.9", "10.51.1.1", "10.52.1.1", "10.60.1.1", "10.61.1.1", "10.62.0.1", "10.63.0.1", "10.64.0.1",
-    "10.65.0.1", "10.66.0.1", "224.0.0.1", "255.255.255.255", "127.0.0.1", "0.0.0.0",
+    "10.65.0.1", "10.66.0.1", VLAN_IP, VLAN_GATEWAY, "10.53.0.1", "10.53.0.2", "10.54.0.2", "10.55.0.1", "10.55.0.2",
+    "10.67.0.1", "224.0.0.1", "255.255.255.255", "127.0.0.1", "0.0.0.0",
 )  # fmt: skip
 SOURCES = (STRANGER, "10.0.0.2", "10.1.2.3", POD_IP, UPLINK_IP, "192.0.2.2", "0.0.0.0", "224.0.0.1")
 DESTINATIONS6 = (
@@ -129,7 +132,7 @@ def framed(chance: random.Random, packet: bytes) -> bytes:
     to = chance.choice([UPLINK_MAC, UPLINK_MAC, PG_MAC, PG_MAC, b"\xff" * 6, b"\1\0\x5e\0\0\1", NEIGHBOR_MAC])
     header = to + NEIGHBOR_MAC
     for tag in range(chance.choice([0, 0, 0, 0, 1, 2])):
-        header += (0x88A8 if tag else 0x8100).to_bytes(2, "big") + chance.choice([b"\0\0", b"\0\5"])
+        header += (0x88A8 if tag else 0x8100).to_bytes(2, "big") + chance.choice([b"\0\0", b"\0\5", b"\0\5", b"\0\6"])
     ethertype = b"\x86\xdd" if packet[:1] and packet[0] >> 4 == 6 else b"\x08\0"
     return header + ethertype + packet + bytes(chance.choice([0, 0, 0, 18]))
 

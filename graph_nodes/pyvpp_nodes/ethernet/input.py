@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """ethernet-input: look at the Ethernet header and hand each frame to the protocol it carries.
 
-On an interface with an address of its own a unicast frame must be for its MAC address. A VLAN tag with id 0 (a
-priority tag, IEEE 802.1Q) is skipped, any other has no sub-interface here. Frames of a cross-connected interface go
-on unseen.
+A tagged frame is its sub-interface's from here on (`m.rx`), which counts it. A VLAN tag with id 0 (a priority tag,
+IEEE 802.1Q) is skipped. On an interface with an address of its own a unicast frame must be for its MAC address. Frames
+of a cross-connected interface go on unseen.
 
-Dropped and counted: frames shorter than their header, of an interface that is down, for another MAC, with an unknown
-tag or type. Leaves `m.l2` at the Ethernet header, `m.cur` behind it and its tags.
+Dropped and counted: frames shorter than their header, of an interface or sub-interface that is down, for another MAC,
+with an unknown tag or type. Leaves `m.l2` at the Ethernet header, `m.cur` behind it and its tags.
 """
 
 from enum import IntEnum
@@ -21,8 +21,9 @@ from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ethernet_header
 from pyvpp.typing import I64, U8, U16, U32, U64, Record, Records
 from pyvpp.wire import be16, be64, u8
-from pyvpp_nodes.ethernet.header import ETHERNET_ARP, ETHERNET_IP4, ETHERNET_IP6, HEADER_BYTES, is_vlan
+from pyvpp_nodes.ethernet.header import ETHERNET_ARP, ETHERNET_IP4, ETHERNET_IP6, HEADER_BYTES, TYPE, is_vlan
 from pyvpp_nodes.ethernet.plain import IP4_AS_LOADED, IP6_AS_LOADED, is_plain
+from pyvpp_nodes.ethernet.vlan import TAG_BYTES, VLAN_ID, sub_interface_of
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.ip4.fused import take_common_way
 
@@ -42,6 +43,7 @@ class Counter(NodeCounter):
     L3_MAC_MISMATCH = 3, "l3 mac mismatch"
     DOWN = 4, "interface is down"
     TOO_SHORT = 5, "frame shorter than its header"
+    SUB_INTERFACE_DOWN = 6, "subinterface down"
 
 
 NONE = -1
@@ -73,28 +75,62 @@ def fault_of_type(ethertype: int, payload: int) -> int:
     return Counter.UNKNOWN_TYPE
 
 
+@inline
+def is_for(heap: U8, ethernet: int, interface: Record) -> bool:
+    """Whether a frame is for this interface: broadcast, multicast, or its MAC address."""
+    return bool(u8(heap, ethernet) & 1 or be64(heap, ethernet) >> uint64(16) == interface.mac)
+
+
+@inline
+def enter_sub_interface(
+    m: Record, tag: int, interfaces: Records, interface_rx: Records, interface_vlans: Records, sub_interfaces: U32
+) -> int:
+    """Makes a frame with this tag the sub-interface's; NONE, or what is wrong with it."""
+    if tag & VLAN_ID == 0:
+        return NONE
+    found = sub_interface_of(interface_vlans, sub_interfaces, int64(m.rx), tag)
+    if found == 0:
+        return int64(Counter.UNKNOWN_VLAN)
+    m.rx = found
+    if interfaces[uint64(found)].flags & ADMIN_UP == 0:
+        return int64(Counter.SUB_INTERFACE_DOWN)
+    interface_rx[uint64(found)].packets += uint64(1)
+    interface_rx[uint64(found)].bytes += uint64(m.len)
+    return NONE
+
+
 @outline
-def look_closely(heap: U8, m: Record, ethernet: int, interface: Record, counters: U64, error_base: int) -> int:
+def look_closely(
+    heap: U8,
+    m: Record,
+    ethernet: int,
+    interfaces: Records,
+    interface_rx: Records,
+    interface_vlans: Records,
+    sub_interfaces: U32,
+    counters: U64,
+    error_base: int,
+) -> int:
     """The next of a frame that is not plain IPv4 or IPv6."""
     rare_case()
-    flags, length = int64(interface.flags), int64(m.len)
+    length = int64(m.len)
     header = HEADER_BYTES
-    ethertype = be16(heap, ethernet + 12)
+    ethertype = be16(heap, ethernet + TYPE)
     fault = NONE
-    if flags & ADMIN_UP == 0:
+    if interfaces[m.rx].flags & ADMIN_UP == 0:
         fault = int64(Counter.DOWN)
     elif length < HEADER_BYTES:
         fault = int64(Counter.TOO_SHORT)
-    elif u8(heap, ethernet) & 1 == 0 and be64(heap, ethernet) >> uint64(16) != interface.mac:
-        fault = int64(Counter.L3_MAC_MISMATCH)
     while fault == NONE and is_vlan(ethertype):
-        if length < header + 4:
+        if length < header + TAG_BYTES:
             fault = int64(Counter.TOO_SHORT)
-        elif be16(heap, ethernet + header) & 0xFFF:
-            fault = int64(Counter.UNKNOWN_VLAN)
         else:
+            tag = ethertype << 16 | be16(heap, ethernet + header)
+            fault = enter_sub_interface(m, tag, interfaces, interface_rx, interface_vlans, sub_interfaces)
             ethertype = be16(heap, ethernet + header + 2)
-            header += 4
+            header += TAG_BYTES
+    if fault == NONE and not is_for(heap, ethernet, interfaces[m.rx]):
+        fault = int64(Counter.L3_MAC_MISMATCH)
     next_ = next_of_type(ethertype)
     if fault == NONE and next_ == Next.DROP:
         fault = fault_of_type(ethertype, length - header)
@@ -132,6 +168,9 @@ def ethernet_input(
     counters: U64,
     error_base: int,
     interfaces: Records,
+    interface_rx: Records,
+    interface_vlans: Records,
+    sub_interfaces: U32,
     ip4_fib_roots: U32,
     ip4_fib_nodes: U32,
     load_balances: Records,
@@ -166,4 +205,6 @@ def ethernet_input(
             nexts[i] = Next.IP6
             strip_header(m, ethernet, length)
         else:
-            nexts[i] = look_closely(heap, m, ethernet, interface, counters, error_base)
+            nexts[i] = look_closely(
+                heap, m, ethernet, interfaces, interface_rx, interface_vlans, sub_interfaces, counters, error_base
+            )  # fmt: skip

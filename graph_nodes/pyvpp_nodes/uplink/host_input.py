@@ -3,7 +3,8 @@
 
 Frames of the TAP that stands in for an uplink. IPv4 to a destination that pyvpp owns goes to ip4-input whatever the
 destination MAC address is: the host sends it to its gateway. Everything else leaves by the uplink as it came: same MAC
-addresses, same TTL, any ethertype.
+addresses, same TTL, any ethertype, tagged or not. In a VLAN that pyvpp shares with the host the same is done behind the
+tag; the other VLANs are the host's.
 """
 
 from enum import IntEnum
@@ -16,9 +17,10 @@ from pyvpp.trace import TraceRecord
 from pyvpp.trace_format import format_ethernet_header
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp.wire import be16, be32, u8
+from pyvpp_nodes.ethernet.header import is_vlan
 from pyvpp_nodes.fib.tables import LB_PASS_THROUGH
 from pyvpp_nodes.fib.trie.lookup import fib_lookup
-from pyvpp_nodes.uplink.owner import ETHERNET_HEADER, MIN_IP4
+from pyvpp_nodes.uplink.owner import ETHERNET_HEADER, MIN_IP4, TAGGED_HEADER, owner_of_tag
 
 IP4 = 0x0800
 MULTICAST_BIT = 1
@@ -46,6 +48,8 @@ def host_input(
     nexts: U16,
     counters: U64,
     interfaces: Records,
+    interface_vlans: Records,
+    sub_interfaces: U32,
     ip4_fib_roots: U32,
     ip4_fib_nodes: U32,
     load_balances: Records,
@@ -54,14 +58,18 @@ def host_input(
         m = meta[frame[i]]
         at, length = int(m.cur), int(m.len)
         interface = interfaces[m.rx]
-        ip = at + ETHERNET_HEADER
-        if length >= ETHERNET_HEADER + MIN_IP4 and be16(heap, at + 12) == IP4 and not u8(heap, at) & MULTICAST_BIT:
-            destination = be32(heap, ip + 16)
-            lb = fib_lookup(ip4_fib_roots, ip4_fib_nodes, int(interface.fib_index), destination)
+        header = ETHERNET_HEADER
+        ethertype = be16(heap, at + 12) if length >= ETHERNET_HEADER + MIN_IP4 else 0
+        if is_vlan(ethertype) and length >= TAGGED_HEADER + MIN_IP4:
+            if owner_of_tag(heap, at, int(interface.peer), interfaces, interface_vlans, sub_interfaces) >= 0:
+                header, ethertype = TAGGED_HEADER, be16(heap, at + 16)
+        if ethertype == IP4 and not u8(heap, at) & MULTICAST_BIT:
+            ip = at + header
+            lb = fib_lookup(ip4_fib_roots, ip4_fib_nodes, int(interface.fib_index), be32(heap, ip + 16))
             if not int(load_balances[lb].flags) & LB_PASS_THROUGH:
                 m.cur = ip
                 m.l3 = uint32(ip)
-                m.len = uint32(length - ETHERNET_HEADER)
+                m.len = uint32(length - header)
                 counters[Counter.OURS] += uint64(1)
                 nexts[i] = Next.IP4
                 continue

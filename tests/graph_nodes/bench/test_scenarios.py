@@ -26,6 +26,7 @@ DECLARED_BY_STACK = declared_in([pyvpp_nodes])
 PASSES = {
     "ip4": {"ip4-lookup", "ip4-rewrite"},
     "ip4-10k": {"ip4-lookup", "ip4-rewrite"},
+    "ip4-vlan": {"ip4-lookup", "ip4-rewrite", "pg1.200-output"},
     "ip6": {"ip6-lookup", "ip6-rewrite"},
     "ipip-encap": {"ip4-midchain"},
     "ipip-decap": {"ip4-local", "ipip4-input"},

@@ -6,14 +6,25 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from pyvpp.interface import HOST, UPLINK
+from pyvpp.interface import ADMIN_UP, HOST, UPLINK
 from pyvpp_nodes.fib.tables import LB_PASS_THROUGH, LB_RECEIVE, Kind
-from tests.graph_nodes.forwarding import MACS, UP, Fib, arp, ethernet, interface_table, ip4, udp
+from tests.graph_nodes.ethernet.vlans import vlan_tables
+from tests.graph_nodes.forwarding import MACS, UP, Fib, arp, ethernet, interface_table, ip4, mac_bytes, udp
 
 UPLINK_INDEX, HOST_INDEX = 1, 2
+SHARED, OWN_VLAN, SHARED_DOWN, SHARED_SERVICE = 4, 5, 6, 7
+VLANS = {
+    (UPLINK_INDEX, 0x8100, 10): SHARED,
+    (UPLINK_INDEX, 0x8100, 20): OWN_VLAN,
+    (UPLINK_INDEX, 0x8100, 30): SHARED_DOWN,
+    (UPLINK_INDEX, 0x88A8, 40): SHARED_SERVICE,
+}
 OWN, POD, TUNNELLED, GATEWAY, ELSEWHERE = "10.1.1.1", "10.244.1.5", "10.245.0.9", "10.1.1.254", "192.0.2.7"
 VXLAN_PORT, IPIP = 4789, 4
 BROADCAST, MULTICAST, STRANGER = "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "02:00:00:00:00:77"
+
+
+OWN_MAC = int.from_bytes(mac_bytes(MACS[1]), "big")
 
 
 def tables() -> dict[str, Any]:
@@ -31,9 +42,17 @@ def tables() -> dict[str, Any]:
         {
             UPLINK_INDEX: {"flags": UP | UPLINK, "peer": HOST_INDEX},
             HOST_INDEX: {"flags": UP | HOST, "peer": UPLINK_INDEX},
+            SHARED: {"flags": UP | UPLINK, "peer": HOST_INDEX, "mac": OWN_MAC},
+            OWN_VLAN: {"flags": UP, "mac": OWN_MAC},
+            SHARED_DOWN: {"flags": (UP | UPLINK) & ~ADMIN_UP, "peer": HOST_INDEX, "mac": OWN_MAC},
+            SHARED_SERVICE: {"flags": UP | UPLINK, "peer": HOST_INDEX, "mac": OWN_MAC},
         }
     )
-    return fib.tables | {"interfaces": interfaces, "ip4_local_protocols": protocols, "udp_ports": ports}
+    return (
+        fib.tables
+        | {"interfaces": interfaces, "ip4_local_protocols": protocols, "udp_ports": ports}
+        | vlan_tables(VLANS)
+    )
 
 
 TABLES = tables()
@@ -71,3 +90,25 @@ def received(draw: st.DrawFn) -> tuple[bytes, str, str]:
     if name in PACKETS:
         return ethernet(PACKETS[name][0], destination), name, destination
     return ethernet(OTHERS[name], destination, ethertype=ETHERTYPES[name]), name, destination
+
+
+NOBODYS = None
+TAGS = {  # what a tag makes of a frame from the wire: the interface it is looked at for, or NOBODYS
+    b"\x81\0\0\x0a": SHARED,
+    b"\x81\0\xf0\x0a": SHARED,
+    b"\x81\0\0\x14": OWN_VLAN,
+    b"\x81\0\0\x1e": NOBODYS,  # down: the host's alone
+    b"\x88\xa8\0\x28": SHARED_SERVICE,
+    b"\x88\xa8\0\x0a": NOBODYS,
+    b"\x81\0\0\x28": NOBODYS,
+    b"\x81\0\x0f\xff": NOBODYS,
+    b"\x81\0\x60\0": UPLINK_INDEX,
+}
+
+
+@st.composite
+def received_tagged(draw: st.DrawFn) -> tuple[bytes, str, str, bytes]:
+    """A frame, what it is, its MAC address, and its tag, if it has one."""
+    frame, name, destination = draw(received())
+    tag = draw(st.sampled_from([b"", *TAGS]))
+    return frame[:12] + tag + frame[12:], name, destination, tag

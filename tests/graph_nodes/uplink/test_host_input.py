@@ -10,10 +10,13 @@ from tests.graph_nodes.uplink.stand import (
     HOST_INDEX,
     MULTICAST,
     OTHERS,
+    OWN_VLAN,
     PACKETS,
     TABLES,
+    TAGS,
     UPLINK_INDEX,
     received,
+    received_tagged,
 )
 
 ROUTED = ("to a pod", "behind a tunnel")
@@ -31,6 +34,18 @@ def test_to_pods_and_tunnels_routed_and_the_rest_to_the_wire_unchanged(cases):
         else:
             assert (next_, packet, int(m["tx"])) == (output_of(UPLINK_INDEX), data, UPLINK_INDEX)
     assert list(result.counters) == [len(cases) - ours, ours]
+
+
+@given(frames(received_tagged()))
+def test_the_same_behind_tags_that_are_shared_with_the_host(cases):
+    result = run_kernel(host_input, [Packet(data, rx=HOST_INDEX) for data, _, _, _ in cases], TABLES)
+    for (data, name, mac, tag), next_, packet, m in zip(cases, result.nexts, result.packets, result.meta, strict=True):
+        shared = not tag or TAGS[tag] not in (None, OWN_VLAN)
+        if shared and name in ROUTED and mac not in (BROADCAST, MULTICAST):
+            assert (next_, packet, int(m["rx"])) == (Next.IP4, data[14 + len(tag) :], HOST_INDEX)
+            assert int(m["l3"]) == int(m["cur"]) == int(m["l2"]) + 14 + len(tag)
+        else:
+            assert (next_, packet, int(m["tx"])) == (output_of(UPLINK_INDEX), data, UPLINK_INDEX)
 
 
 def test_each_kind():
@@ -56,3 +71,11 @@ def test_every_length():
     for n in range(len(whole) + 1):
         result = run_kernel(host_input, [Packet(whole[:n], rx=HOST_INDEX)], TABLES)
         assert result.nexts == [Next.IP4 if n >= 34 else output_of(UPLINK_INDEX)]
+
+
+def test_every_length_behind_a_tag():
+    frame = ethernet(PACKETS["to a pod"][0])
+    whole = frame[:12] + b"\x81\0\0\x0a" + frame[12:]
+    for n in range(len(whole) + 1):
+        result = run_kernel(host_input, [Packet(whole[:n], rx=HOST_INDEX)], TABLES)
+        assert result.nexts == [Next.IP4 if n >= 38 else output_of(UPLINK_INDEX)]
