@@ -20,7 +20,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux import ethtool, multicast, programs
+from pyvpp.linux import ethtool, multicast, programs, stacked
 from pyvpp.linux.discipline import Discipline, read_disciplines
 from pyvpp.linux.ethtool import Offload
 from pyvpp.linux.neighbors import Neighbor, read_neighbors
@@ -118,10 +118,19 @@ class UplinkState(msgspec.Struct, frozen=True):
 class Vlan(msgspec.Struct, frozen=True):
     """A VLAN device that is built on an uplink."""
 
-    id: int
-    tpid: int
-    options: dict[str, Any]  # netlink's own: flags and maps of priorities
+    kind: str  # Linux' own word
+    data: str  # what Linux tells of it (IFLA_INFO_DATA), in hex digits
     state: UplinkState
+
+    @property
+    def id(self) -> int:
+        """The VLAN's number."""
+        return stacked.vlan_id(bytes.fromhex(self.data))
+
+    @property
+    def tpid(self) -> int:
+        """The type by which its tags are known: 0x8100 or 0x88a8."""
+        return stacked.tpid(bytes.fromhex(self.data))
 
 
 def plain(value: Any) -> Any:
@@ -233,6 +242,15 @@ def read_uplink(ip: Any, link: Any) -> UplinkState:
         disciplines=read_disciplines(ifindex),
         multicast=multicast.read_static(name),
         groups=multicast.read_groups(name),
+        vlans=read_vlans(ip, ifindex),
+    )
+
+
+def read_vlans(ip: Any, ifindex: int) -> tuple[Vlan, ...]:
+    """The VLANs on a link, each with its state and those in it."""
+    return tuple(
+        Vlan(each.kind, each.data.hex(), read_uplink(ip, ip.get_links(each.ifindex)[0]))
+        for each in stacked.built_on(ifindex)
     )
 
 
@@ -262,6 +280,27 @@ def _uppers(ip: Any, ifindex: int) -> list[str]:
         if ifindex in below and link["index"] != ifindex:
             found.append(str(link.get_attr("IFLA_IFNAME")))
     return found
+
+
+def check_stacked(ip: Any, state: UplinkState) -> None:
+    """Raises OperatorError when something on an uplink, or on its VLANs, cannot move along with it."""
+    own = {vlan.state.name for vlan in state.vlans}
+    if uppers := [upper for upper in _uppers(ip, state.ifindex) if upper not in own]:
+        raise OperatorError(f"uplink {state.name}: {', '.join(uppers)} built on it would be lost; remove that first")
+    for vlan in state.vlans:
+        master = ip.get_links(vlan.state.ifindex)[0].get_attr("IFLA_MASTER")
+        if master is not None:
+            upper = interface_names(ip).get(master, str(master))
+            raise OperatorError(
+                f"uplink {state.name}: its VLAN {vlan.state.name} is a member of {upper}, which would lose it; take it "
+                "out first"
+            )
+        if vlan.state.mac != state.mac:
+            raise OperatorError(
+                f"uplink {state.name}: its VLAN {vlan.state.name} has a MAC address of its own, for which the NIC "
+                f"would receive nothing any more; give it {state.mac}"
+            )
+        check_stacked(ip, vlan.state)
 
 
 def check_prerequisites() -> None:
@@ -304,10 +343,10 @@ def inspect_uplink(name: str) -> UplinkState:
             raise OperatorError(
                 f"uplink {name}: is a member of {upper}; take {upper} over, or take {name} out of it first"
             )
-        if uppers := _uppers(ip, link["index"]):
-            raise OperatorError(f"uplink {name}: {', '.join(uppers)} built on it would be lost; remove that first")
         state = read_uplink(ip, link)
-    if not any(not address.is_link_local for address in state.addresses):
+        check_stacked(ip, state)
+    states = (state, *(vlan.state for vlan in state.vlans))
+    if not any(not address.is_link_local for each in states for address in each.addresses):
         raise OperatorError(f"uplink {name}: has no address; give it one first (ip addr add ADDRESS/LENGTH dev {name})")
     return state
 

@@ -42,11 +42,27 @@ def interface_name(meant: str) -> str:
 
 
 def interface_names_of(meant: list[str]) -> list[str]:
-    """Of several, which have to be different ones. Raises OperatorError."""
+    """Of several, which have to be different ones, and none a VLAN of another. Raises OperatorError."""
     names = [interface_name(each) for each in meant]
     if len(set(names)) != len(names):
         raise OperatorError("--uplink: the same interface is named twice")
+    if len(names) > 1:
+        _check_apart(names)
     return names
+
+
+def _check_apart(names: list[str]) -> None:
+    """A VLAN goes with the interface it is on: to take it over by itself leaves that one to Linux."""
+    with IPRoute() as ip:
+        links = {int(link["index"]): link for link in ip.get_links()}
+    named = {str(link.get_attr("IFLA_IFNAME")): link for link in links.values()}
+    for name in names:
+        link = named.get(name)
+        below = links.get(link.get_attr("IFLA_LINK") or 0) if link is not None and _is_part_of_another(link) else None
+        if below is not None and (lower := str(below.get_attr("IFLA_IFNAME"))) in names:
+            raise OperatorError(
+                f"--uplink: {name} is built on {lower}; name {lower}, whose VLANs go with it, or {name} alone"
+            )
 
 
 def _ethernet() -> dict[str, str]:

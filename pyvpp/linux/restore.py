@@ -29,6 +29,7 @@ from pyvpp.linux.neighbors import read_neighbors
 from pyvpp.linux.nexthops import read_nexthops
 from pyvpp.linux.plan import Step, run, told
 from pyvpp.linux.routes import read_routes
+from pyvpp.linux.vlans import Vlans
 
 
 def restore(
@@ -108,6 +109,7 @@ class GiveBack:
         self._ip: Any
         self._exchange: Exchange
         self._members: list[multicast.Member] = []
+        self._vlans = Vlans(self.state.vlans)
         self._packet_sockets: list[other_sockets.PacketSocket] = []
         self._sysctls: dict[str, str] | None = None
         self._ifindex = -1
@@ -122,7 +124,9 @@ class GiveBack:
             Step("move", f"{name} from {self._entry.netns_path} to the place of its TAP, which is removed", self._swap),
             Step("set", f"on {name}, while it is down", self._prepare, apply.link_parts(state, with_mac=False)),
             Step("set", f"on {name}", self._apply, told(apply.flow_parts(None, 0, state))),
+            Step("create", f"VLANs on {name}", self._make_vlans, self._vlans.told, True),
             Step("set", f"on {name}, when packets flow", self._settle, (*gro, *told(apply.late_parts(None, 0, state)))),
+            Step("set", "on the VLANs", self._settle_vlans, self._vlans.told, True),
             Step("bind", f"packet sockets that were on the TAP to {name}", self._bind_again),
             Step("join", "groups again by the sockets that have joined them", self._join_again, state.groups, True),
         )
@@ -146,6 +150,9 @@ class GiveBack:
         stack.callback(multicast.close, self._members)
         self._packet_sockets = other_sockets.find_packet_sockets(entry.tap_ifindex)
         stack.callback(other_sockets.close, self._packet_sockets)
+        self._vlans = Vlans(self.state.vlans)
+        self._vlans.remember()
+        stack.callback(self._vlans.close)
         index = int(tap["index"]) if tap is not None else None
         self._exchange = Exchange(Path(entry.netns_path), self.state.name, index)
         stack.callback(self._exchange.close)
@@ -168,6 +175,12 @@ class GiveBack:
         failures = apply.apply_state(self._ip, self._ifindex, self.state, wait=self._wait, best_effort=True)
         self._gaps[self.state.name] = 1000 * (time.monotonic() - self._began)
         return failures
+
+    def _make_vlans(self) -> list[str]:
+        return self._vlans.make(self._ip, self._ifindex, wait=self._wait, best_effort=True)
+
+    def _settle_vlans(self) -> list[str]:
+        return self._vlans.settle(self._ip, wait=self._wait, best_effort=True)
 
     def _settle(self) -> list[str]:
         if self.state.gro is not None:
@@ -209,6 +222,7 @@ def _as_changed_on_the_tap(ip: Any, entry: Entry, tap: Any | None) -> UplinkStat
         routes=read_routes(names, state.name, frozenset(address.address for address in addresses)),
         neighbors=read_neighbors(ifindex),
         groups=multicast.read_groups(state.name),
+        vlans=capture.read_vlans(ip, ifindex),
     )
 
 

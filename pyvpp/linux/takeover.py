@@ -30,6 +30,7 @@ from pyvpp.linux.plan import Step, run, told
 from pyvpp.linux.restore import restore
 from pyvpp.linux.stand_in import close_tap, open_tap, rehearse
 from pyvpp.linux.taken import TakenUplink
+from pyvpp.linux.vlans import Vlans
 
 
 def _hold_marker(name: str) -> socket.socket:
@@ -75,6 +76,7 @@ class TakeOver:
         self._ip: Any
         self._undo: contextlib.ExitStack
         self._members: list[multicast.Member] = []
+        self._vlans = Vlans(state.vlans)
         self._packet_sockets: list[other_sockets.PacketSocket] = []
         self._sysctls: dict[str, str] = {}
         self._device: Any = None
@@ -96,14 +98,17 @@ class TakeOver:
             Step("create", "a TAP, prepared as the real one will be, and remove it", self._rehearse_tap),
             Step("copy", "sockets that have joined groups on it", self._find_members, state.groups, True),
             Step("copy", "packet sockets on it", self._find_packet_sockets, packet_sockets, True),
+            Step("copy", "sockets on its VLANs", self._find_sockets_of_vlans, self._vlans.told, True),
             Step("hold", "BPF programs of its filters, by that namespace", self._hold_programs, held, True),
             Step("open", self._prepared or "nothing yet", self._call_prepare),
             Step("write", f"journal {self._journal.path}, to restore from", self._write_journal),
+            Step("remove", f"VLANs on {name}, to be made on the TAP", self._vlans.remove, self._vlans.told, True),
             Step("move", f"{name} into that namespace: from here on nobody handles its packets", self._move_nic),
             Step("create", f"TAP {name}, {index}, queues: {self._queues}", self._make_tap),
             Step("set", f"on the TAP {name}, while it is down", self._prepare_tap, while_down),
             Step("set", f"on {name} in that namespace: up, MTU {state.mtu}{gro}", self._bring_nic_up),
             Step("set", f"on the TAP {name}", self._apply, told(apply.flow_parts(None, 0, state))),
+            Step("create", f"VLANs on the TAP {name}", self._make_vlans, self._vlans.told, True),
         )
 
     def late_steps(self) -> tuple[Step, ...]:
@@ -112,6 +117,7 @@ class TakeOver:
         packet_sockets = _counted(self._packet_sockets or other_sockets.packet_sockets(self.state.ifindex))
         return (
             Step("set", f"on the TAP {name}", self._settle_state, told(apply.late_parts(None, 0, self.state))),
+            Step("set", "on the VLANs", self._settle_vlans, self._vlans.told, True),
             Step("bind", f"those packet sockets to the TAP {name}", self._bind_again, packet_sockets, True),
             Step("join", "groups again by those sockets", self._join_again, self.state.groups, True),
             Step("write", f"journal {self._journal.path}: taken over", self._write_journal_again),
@@ -181,6 +187,18 @@ class TakeOver:
     def _find_packet_sockets(self) -> None:
         self._packet_sockets = other_sockets.find_packet_sockets(self.state.ifindex)
         self._undo.callback(other_sockets.close, self._packet_sockets)
+
+    def _find_sockets_of_vlans(self) -> None:
+        self._vlans.remember()
+        self._undo.callback(self._vlans.close)
+
+    def _make_vlans(self) -> list[str]:
+        return self._vlans.make(self._ip, self.entry.tap_ifindex, wait=1.0)
+
+    def _settle_vlans(self) -> list[str]:
+        failures = self._vlans.settle(self._ip, wait=1.0)
+        self._vlans.close()
+        return failures
 
     def _bind_again(self) -> list[str]:
         failures = other_sockets.bind_again(self._packet_sockets, self.state.name)

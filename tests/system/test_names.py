@@ -49,3 +49,13 @@ def test_an_uplink_by_its_pci_address(sandbox: Pair, monkeypatch: pytest.MonkeyP
         assert sandbox.host.inside(lambda meant=meant: interface_name(meant)) == name  # type: ignore[misc]
     with pytest.raises(OperatorError, match=r"^uplink 3b:00\.0: no interface has this PCI address; there are: .*eth0"):
         sandbox.host.inside(lambda: interface_name("3b:00.0"))
+
+
+def test_an_interface_and_what_is_built_on_it_are_not_both_uplinks(sandbox: Pair) -> None:
+    host = sandbox.host
+    host.ip("link", "add", "link", "eth0", "name", "mv0", "type", "macvlan", check=False)
+    if "mv0" not in host.ip("link"):
+        pytest.skip("this kernel has no macvlans")
+    with pytest.raises(OperatorError, match=r"^--uplink: mv0 is built on eth0; name eth0, whose VLANs go with it"):
+        host.inside(lambda: interface_names_of(["mv0", "eth0"]))
+    assert host.inside(lambda: interface_names_of(["mv0"])) == ["mv0"]

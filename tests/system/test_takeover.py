@@ -450,9 +450,10 @@ def refused(sandbox: Pair, prefix: list[str] | None = None) -> str:
 
 def test_bad_uplinks_are_refused_with_one_line(sandbox: Pair) -> None:
     host = sandbox.host
-    host.ip("link", "add", "link", "eth0", "name", "vlan7", "type", "vlan", "id", "7", check=False)
+    own_mac = ("address", "02:00:00:00:00:77")
+    host.ip("link", "add", "link", "eth0", "name", "vlan7", *own_mac, "type", "vlan", "id", "7", check=False)
     if "vlan7" in host.ip("link"):  # not every kernel has VLANs
-        assert "vlan7 built on it" in refused(sandbox)
+        assert "its VLAN vlan7 has a MAC address of its own" in refused(sandbox)
         host.ip("link", "del", "vlan7")
     host.ip("link", "add", "vx", "type", "vxlan", "id", "7", "dev", "eth0", "dstport", "4789")
     assert "vx built on it" in refused(sandbox)
