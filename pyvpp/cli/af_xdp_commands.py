@@ -4,7 +4,7 @@
 from typing import Any
 
 from pyvpp.cli.arguments import Arguments, CommandError
-from pyvpp.cli.engine_commands import created, delete, linux_name, unicast_mac
+from pyvpp.cli.device_commands import created, delete, linux_name, unicast_mac
 from pyvpp.cli.registry import Output, command
 from pyvpp.device.af_xdp import MOST_QUEUES
 from pyvpp.device.af_xdp_interface import KIND, add_af_xdp_interface

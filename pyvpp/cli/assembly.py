@@ -10,26 +10,29 @@ from pyvpp.cli import (
     builtin,
     commands,
     confirm_commands,
+    device_commands,
     engine_commands,
     plugin_commands,
     rx_commands,
+    trace_commands,
     upgrade_commands,
 )
 from pyvpp.cli.parser import CommandTree
 from pyvpp.cli.registry import commands_in, commands_of
 
 MODULES = (
-    builtin, commands, engine_commands, plugin_commands, rx_commands, af_xdp_commands, packet_generator_cli, pcap_cli,
-    uplink_cli, upgrade_commands, confirm_commands,
+    builtin, commands, engine_commands, trace_commands, plugin_commands, device_commands, rx_commands, af_xdp_commands,
+    packet_generator_cli, pcap_cli, uplink_cli, upgrade_commands, confirm_commands,
 )  # fmt: skip
 
 
 def command_tree(
     packages: Iterable[ModuleType], blame: Callable[[ModuleType, Exception], bool] = lambda package, error: False
 ) -> CommandTree:
-    """The engine's commands and those in modules called `cli` below the packages, or in a plugin that is one module.
+    """The engine's commands and those below the packages, in modules called `cli` or something_cli.
 
-    Raises ValueError on a clash, unless `blame`, told of the later package, answers that the others do without it.
+    A plugin that is one module has them in it. Raises ValueError on a clash, unless `blame`, told of the later package,
+    answers that the others do without it.
     """
     found = [command for module in MODULES for command in commands_in(module)]
     tree = CommandTree(found)

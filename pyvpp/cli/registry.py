@@ -135,10 +135,10 @@ def commands_in(module: ModuleType) -> list[Command]:
 
 
 def commands_of(package: ModuleType) -> list[Command]:
-    """The commands of every module called `cli` below a package, which are imported for it."""
+    """The commands of every module below a package called `cli`, or something_cli; they are imported for it."""
     paths = getattr(package, "__path__", ())
     names = [each.name for each in pkgutil.walk_packages(paths, package.__name__ + ".", onerror=_not_silently)]
-    modules = [importlib.import_module(name) for name in names if name.rpartition(".")[2] == "cli"]
+    modules = [importlib.import_module(name) for name in names if name.endswith((".cli", "_cli"))]
     found = [each for module in modules for each in commands_in(module)]
     return list({id(each): each for each in found}.values())
 

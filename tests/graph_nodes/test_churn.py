@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pyvpp import dispatch as d
-from pyvpp.cli import commands, engine_commands
+from pyvpp.cli import commands, device_commands, engine_commands, trace_commands
 from pyvpp.cli.parser import CommandTree
 from pyvpp.cli.registry import commands_in, commands_of
 from pyvpp.engine import Engine
@@ -40,7 +40,8 @@ class Console:
 
     def __init__(self) -> None:
         self.engine = Engine(buffers=1024, hugepages="off")
-        found = [each for module in (commands, engine_commands) for each in commands_in(module)]
+        modules = (commands, engine_commands, trace_commands, device_commands)
+        found = [each for module in modules for each in commands_in(module)]
         found += [each for package in self.engine.declarations.packages for each in commands_of(package)]
         self._tree = CommandTree(found)
         self._loop = asyncio.new_event_loop()

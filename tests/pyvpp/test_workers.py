@@ -14,7 +14,8 @@ from pyvpp import dispatch as d
 from pyvpp.bench.scenario import IN_MAC, OUT_MAC
 from pyvpp.buffers import POOL_LARGE, POOL_SMALL
 from pyvpp.cli.assembly import command_tree
-from pyvpp.cli.engine_commands import show_node, show_trace_, trace_add
+from pyvpp.cli.engine_commands import show_node
+from pyvpp.cli.trace_commands import show_trace_, trace_add
 from pyvpp.engine import INJECT_BUFFERS, Engine
 from pyvpp.errors import OperatorError
 from pyvpp.jit import COMPILED

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands of the FIB of both families: routes, neighbors, adjacencies, interface addresses."""
+"""Commands of the FIB of both families: routes, tables, adjacencies."""
 
 import time
 from itertools import islice
 from typing import Any
 
-from pyvpp.cli.registry import Arguments, CommandError, Output, command, expectation, interfaces_of
+from pyvpp.cli.registry import Arguments, CommandError, Output, command, expectation
 from pyvpp_nodes.fib import show as text
 from pyvpp_nodes.fib.entry import Path, Source, Sources, Via, attached, attached_nexthop, recursive
 from pyvpp_nodes.fib.fib import Fib, with_paths, without
-from pyvpp_nodes.fib.neighbor import NeighborTable
 from pyvpp_nodes.fib.tables import Kind
 from pyvpp_nodes.fib.trie.owner import Prefixes
 from pyvpp_nodes.fib.vrf import Vrf
@@ -24,7 +23,7 @@ ENDS = {
 }
 
 
-def _fib(engine: Any, version: int) -> Fib:
+def fib_of(engine: Any, version: int) -> Fib:
     fib: Fib = engine.stack.fib4 if version == 4 else engine.stack.fib6
     return fib
 
@@ -41,9 +40,6 @@ def _counters(engine: Any) -> Any:
         return engine.tables["route_counters"].sum()
     except (KeyError, AttributeError):
         return None
-
-
-# -- routes
 
 
 @command(
@@ -76,7 +72,7 @@ def ip_route(engine: Any, args: Arguments) -> str | None:
         raise CommandError("expected paths.")
     if versions - {0, prefix.version}:
         raise CommandError(f"the next hops of {prefix} must be IP{prefix.version} addresses")
-    fib = _fib(engine, prefix.version)
+    fib = fib_of(engine, prefix.version)
     vrf = _table(fib, table)
     first, length, bits = int(prefix.network_address), prefix.prefixlen, fib.family.bits
     if first + (count << (bits - length)) > 1 << bits:
@@ -304,170 +300,3 @@ def show_adj(engine: Any, args: Arguments) -> Output:
             "  " + "".join(f"{{load-balance:{each}}}" for each in sorted(only.users)),
         ]
     return Output("\n".join(lines), [text.adjacency_data(fib, each.index) for each in every])
-
-
-# -- neighbors
-
-
-def _neighbors(engine: Any, version: int) -> NeighborTable:
-    table: NeighborTable = engine.stack.neighbors if version == 4 else engine.stack.neighbors6
-    return table
-
-
-@command("set ip neighbor", help="set ip neighbor [del] INTERFACE ADDRESS MAC [static] [no-fib-entry] [count N]")
-def set_ip_neighbor(engine: Any, args: Arguments) -> None:
-    """Add or delete a neighbor. A static one is never changed by what is heard."""
-    delete = bool(args.accept("del"))
-    link = args.interface(engine)
-    address = args.ip()
-    mac = args.mac() if not delete or ":" in (args.peek() or "") else b""
-    static, no_fib, count = False, False, 1
-    while args:
-        if args.accept("static"):
-            static = True
-        elif args.accept("no-fib-entry"):
-            no_fib = True
-        elif args.accept("count"):
-            count = args.unsigned(min=1, max=1 << 20)
-        else:
-            raise args.unknown("static", "no-fib-entry", "count")
-    if int(address) + count > 1 << address.max_prefixlen:
-        raise CommandError(f"{count} neighbors from {address} run past the last address")
-    table = _neighbors(engine, address.version)
-    if delete:
-        if not any([table.remove(link.sw_if_index, int(address) + i) for i in range(count)]):
-            raise CommandError(f"no such neighbor {address} on {link.name}")
-    else:
-        for i in range(count):
-            each = (int.from_bytes(mac) + i & 0xFFFFFFFFFFFF).to_bytes(6)
-            table.add(link.sw_if_index, int(address) + i, each, static=static, no_fib=no_fib)
-
-
-def _centred(value: str, width: int) -> str:
-    """VPP's %=N: the odd space goes to the left."""
-    left = max(0, width - len(value) + 1) // 2
-    return " " * left + value + " " * (width - len(value) - left)
-
-
-@command("show ip neighbors", help="show ip neighbors [INTERFACE]", aliases=("show ip neighbor",))
-def show_ip_neighbors(engine: Any, args: Arguments) -> Output:
-    """Known neighbors of both families: S static, D dynamic, N without a route of their own."""
-    return _show_neighbors(engine, args, (4, 6))
-
-
-@command("show ip4 neighbors", help="show ip4 neighbors [INTERFACE]", aliases=("show ip4 neighbor",))
-def show_ip4_neighbors(engine: Any, args: Arguments) -> Output:
-    return _show_neighbors(engine, args, (4,))
-
-
-@command("show ip6 neighbors", help="show ip6 neighbors [INTERFACE]", aliases=("show ip6 neighbor",))
-def show_ip6_neighbors(engine: Any, args: Arguments) -> Output:
-    return _show_neighbors(engine, args, (6,))
-
-
-def _show_neighbors(engine: Any, args: Arguments, versions: tuple[int, ...]) -> Output:
-    only = args.interface(engine).sw_if_index if args else None
-    args.end()
-    columns = (("Age", 12), ("IP", 40), ("Flags", 6), ("Ethernet", 20), ("Interface", 24))
-    lines, data = ["".join(_centred(*each) for each in columns)], []
-    for version in versions:
-        fib, now = _fib(engine, version), _fib(engine, version).clock()
-        for each in _neighbors(engine, version):
-            if only is not None and each.sw_if_index != only:
-                continue
-            age, mac, name = now - each.updated, each.mac.hex(":"), fib.links[each.sw_if_index].name
-            flags = ("S" if each.static else "D") + ("N" if each.no_fib else "")
-            shown, address = f"{age:.4f}".lstrip("0"), fib.family.show(each.address)
-            lines.append(f"{shown:>12}{_centred(address, 40)}{_centred(flags, 6)}{_centred(mac, 20)}{name}")
-            data.append({"age": age, "ip": address, "flags": flags, "mac": mac, "interface": name})
-    return Output("\n".join(lines), data)
-
-
-@command("set ip neighbor-config", help="set ip neighbor-config ip4|ip6 [limit N] [age SECONDS] [recycle|norecycle]")
-def set_ip_neighbor_config(engine: Any, args: Arguments) -> None:
-    table = _neighbors(engine, 4 if args.expect("ip4", "ip6") == "ip4" else 6)
-    limit, age, recycle = table.limit, table.age, table.recycle
-    while args:
-        if args.accept("limit"):
-            limit = args.unsigned(what="how many neighbors, 0 for any number")
-        elif args.accept("age"):
-            age = args.unsigned(what="seconds, 0 for ever")
-        elif word := args.accept("recycle", "norecycle"):
-            recycle = word == "recycle"
-        else:
-            raise args.unknown("limit", "age", "recycle", "norecycle")
-    table.limit, table.age, table.recycle = limit, age, recycle
-
-
-@command("show ip neighbor-config", help="show ip neighbor-config")
-def show_ip_neighbor_config(engine: Any, args: Arguments) -> Output:
-    args.end()
-    lines, data = [], {}
-    for version in (4, 6):
-        table = _neighbors(engine, version)
-        data[f"ip{version}"] = {"limit": table.limit, "age": int(table.age), "recycle": int(table.recycle)}
-        values = ", ".join(f"{name}:{value}" for name, value in data[f"ip{version}"].items())
-        lines += [f"ip{version}:", f"  {values}"]
-    return Output("\n".join(lines), data)
-
-
-# -- interfaces
-
-
-@command("set interface ip address", help="set interface ip address [del] INTERFACE ADDRESS/LENGTH|all")
-def set_interface_ip_address(engine: Any, args: Arguments) -> None:
-    """Give an interface an address, or take it (`del INTERFACE all` takes all)."""
-    delete = bool(args.accept("del"))
-    link = args.interface(engine)
-    if not delete:
-        delete = bool(args.accept("del"))
-    if delete and args.accept("all"):
-        args.end()
-        for fib in (engine.stack.fib4, engine.stack.fib6):
-            for address, length in list(fib.addresses.get(link.sw_if_index, ())):
-                fib.remove_address(link.sw_if_index, address, length)
-        return
-    wanted = args.address()
-    args.end()
-    fib = _fib(engine, wanted.version)
-    change = fib.remove_address if delete else fib.add_address
-    change(link.sw_if_index, int(wanted.ip), wanted.network.prefixlen)
-
-
-@command("set interface ip table", help="set interface ip table INTERFACE N")
-def set_interface_ip_table(engine: Any, args: Arguments) -> None:
-    """Let a table route the IPv4 packets that come in on an interface."""
-    sw_if_index, fib_index = _bind(engine, engine.stack.fib4, args)
-    engine.tables["interfaces"].array["fib_index"][sw_if_index] = fib_index
-
-
-@command("set interface ip6 table", help="set interface ip6 table INTERFACE N")
-def set_interface_ip6_table(engine: Any, args: Arguments) -> None:
-    """Let a table route the IPv6 packets that come in on an interface."""
-    sw_if_index, fib_index = _bind(engine, engine.stack.fib6, args)
-    engine.tables["ip6_fib_index"].array[sw_if_index] = fib_index
-
-
-def _bind(engine: Any, fib: Fib, args: Arguments) -> tuple[int, int]:
-    """The interface named, bound to the table named: sw_if_index and fib_index."""
-    link = args.interface(engine)
-    number = args.unsigned(what="a table")
-    args.end()
-    return link.sw_if_index, fib.set_link_table(link.sw_if_index, number)
-
-
-@command("show interface address", help="show interface address [INTERFACE]")
-def show_interface_address(engine: Any, args: Arguments) -> Output:
-    links = [args.interface(engine)] if args else interfaces_of(engine)
-    args.end()
-    lines, data = [], {}
-    for link in links:
-        have = [
-            fib.family.show(*each)
-            for fib in (engine.stack.fib4, engine.stack.fib6)
-            for each in fib.addresses.get(link.sw_if_index, ())
-        ]
-        lines.append(f"{link.name} ({'up' if link.admin_up else 'dn'}):")
-        lines += [f"  L3 {each}" for each in have]
-        data[str(link.name)] = have
-    return Output("\n".join(lines), data)

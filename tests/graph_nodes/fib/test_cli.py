@@ -7,7 +7,7 @@ import pytest
 
 from pyvpp.cli.registry import CommandError
 from pyvpp.errors import OperatorError
-from pyvpp_nodes.fib import cli
+from pyvpp_nodes.fib import address_cli, cli, neighbor_cli
 
 MAC = "02:00:00:00:00:aa"
 
@@ -17,8 +17,8 @@ def shown(command: Any, engine: Any, words: str = "") -> list[str]:
 
 
 def test_show_ip_fib_has_vpps_layout(engine: Any) -> None:
-    cli.set_interface_ip_address(engine, "eth0 10.1.1.1/24")
-    cli.set_ip_neighbor(engine, f"eth0 10.1.1.2 {MAC}")
+    address_cli.set_interface_ip_address(engine, "eth0 10.1.1.1/24")
+    neighbor_cli.set_ip_neighbor(engine, f"eth0 10.1.1.2 {MAC}")
     cli.ip_route(engine, "add 10.80.0.0/16 via 10.1.1.2 eth0 weight 3 via 10.1.2.2 eth1")
     engine.bench.tables["route_counters"].arrays[1][1] = (99, 4950)
     assert shown(cli.show_ip_fib, engine)[:9] == [
@@ -148,7 +148,7 @@ def test_a_path_that_is_not_there_is_not_deleted(engine: Any) -> None:
 def test_an_address_that_is_nobody_s_is_refused(engine: Any, address: str) -> None:
     used = engine.bench.in_use()
     with pytest.raises(OperatorError, match=f"{address} on eth0: an interface's address must be unicast"):
-        cli.set_interface_ip_address(engine, f"eth0 {address}")
+        address_cli.set_interface_ip_address(engine, f"eth0 {address}")
     assert engine.bench.in_use() == used
 
 
@@ -160,54 +160,54 @@ def test_tables_that_cannot_be_deleted(engine: Any, number: int, message: str) -
 
 def test_neighbors_that_cannot_be(engine: Any) -> None:
     with pytest.raises(CommandError, match=r"no such neighbor 10\.1\.1\.9 on eth0"):
-        cli.set_ip_neighbor(engine, "del eth0 10.1.1.9")
+        neighbor_cli.set_ip_neighbor(engine, "del eth0 10.1.1.9")
     with pytest.raises(CommandError, match=r"2 neighbors from 255\.255\.255\.255 run past the last address"):
-        cli.set_ip_neighbor(engine, f"eth0 255.255.255.255 {MAC} count 2")
+        neighbor_cli.set_ip_neighbor(engine, f"eth0 255.255.255.255 {MAC} count 2")
     assert len(engine.stack.neighbors) == 0
 
 
 def test_neighbors(engine: Any) -> None:
-    cli.set_interface_ip_address(engine, "eth0 10.1.1.1/24")
-    cli.set_ip_neighbor(engine, f"eth0 10.1.1.50 {MAC} static")
+    address_cli.set_interface_ip_address(engine, "eth0 10.1.1.1/24")
+    neighbor_cli.set_ip_neighbor(engine, f"eth0 10.1.1.50 {MAC} static")
     engine.bench.now = 17.79361
-    cli.set_ip_neighbor(engine, f"eth0 10.1.1.2 {MAC}")
+    neighbor_cli.set_ip_neighbor(engine, f"eth0 10.1.1.2 {MAC}")
     engine.bench.now = 17.79591
-    assert shown(cli.show_ip_neighbors, engine) == [
+    assert shown(neighbor_cli.show_ip_neighbors, engine) == [
         "     Age                       IP                    Flags      Ethernet              Interface       ",
         "       .0023                10.1.1.2                   D    02:00:00:00:00:aa eth0",
         "     17.7959                10.1.1.50                  S    02:00:00:00:00:aa eth0",
     ]
-    assert len(shown(cli.show_ip_neighbors, engine, "eth1")) == 1
-    cli.set_ip_neighbor(engine, f"del eth0 10.1.1.50 {MAC}")
-    cli.set_ip_neighbor(engine, "del eth0 10.1.1.2")
+    assert len(shown(neighbor_cli.show_ip_neighbors, engine, "eth1")) == 1
+    neighbor_cli.set_ip_neighbor(engine, f"del eth0 10.1.1.50 {MAC}")
+    neighbor_cli.set_ip_neighbor(engine, "del eth0 10.1.1.2")
     assert len(engine.stack.neighbors) == 0
     with pytest.raises(CommandError, match="MAC"):
-        cli.set_ip_neighbor(engine, "eth0 10.1.1.50")
+        neighbor_cli.set_ip_neighbor(engine, "eth0 10.1.1.50")
 
 
 def test_neighbor_config(engine: Any) -> None:
-    assert shown(cli.show_ip_neighbor_config, engine) == [
+    assert shown(neighbor_cli.show_ip_neighbor_config, engine) == [
         "ip4:", "  limit:50000, age:0, recycle:0", "ip6:", "  limit:50000, age:0, recycle:0",
     ]  # fmt: skip
-    cli.set_ip_neighbor_config(engine, "ip4 limit 10 age 60 recycle")
-    assert shown(cli.show_ip_neighbor_config, engine)[1] == "  limit:10, age:60, recycle:1"
+    neighbor_cli.set_ip_neighbor_config(engine, "ip4 limit 10 age 60 recycle")
+    assert shown(neighbor_cli.show_ip_neighbor_config, engine)[1] == "  limit:10, age:60, recycle:1"
 
 
 def test_interface_addresses(engine: Any) -> None:
-    cli.set_interface_ip_address(engine, "eth0 10.1.1.1/24")
-    cli.set_interface_ip_address(engine, "eth0 10.1.1.9/24")
+    address_cli.set_interface_ip_address(engine, "eth0 10.1.1.1/24")
+    address_cli.set_interface_ip_address(engine, "eth0 10.1.1.9/24")
     engine.interfaces["eth1"].flags = 0
-    assert shown(cli.show_interface_address, engine)[:4] == [
+    assert shown(address_cli.show_interface_address, engine)[:4] == [
         "eth0 (up):",
         "  L3 10.1.1.1/24",
         "  L3 10.1.1.9/24",
         "eth1 (dn):",
     ]
     with pytest.raises(OperatorError, match=r"failed to add 10.1.1.1/24 on eth1 which conflicts with 10.1.1.1/24 for"):
-        cli.set_interface_ip_address(engine, "eth1 10.1.1.1/24")
-    cli.set_interface_ip_address(engine, "del eth0 10.1.1.9/24")
-    cli.set_interface_ip_address(engine, "del eth0 all")
-    assert shown(cli.show_interface_address, engine, "eth0") == ["eth0 (up):"]
+        address_cli.set_interface_ip_address(engine, "eth1 10.1.1.1/24")
+    address_cli.set_interface_ip_address(engine, "del eth0 10.1.1.9/24")
+    address_cli.set_interface_ip_address(engine, "del eth0 all")
+    assert shown(address_cli.show_interface_address, engine, "eth0") == ["eth0 (up):"]
 
 
 def test_tables_and_load_balances(engine: Any) -> None:

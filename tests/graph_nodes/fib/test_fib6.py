@@ -10,7 +10,7 @@ import pytest
 from pyvpp.cli.registry import CommandError
 from pyvpp.jit import jit
 from pyvpp.typing import U32, U64
-from pyvpp_nodes.fib import cli
+from pyvpp_nodes.fib import address_cli, cli, neighbor_cli
 from pyvpp_nodes.fib.entry import Source, attached, attached_nexthop, recursive
 from pyvpp_nodes.fib.trie.lookup import fib6_lookup
 from tests.graph_nodes.fib.test_cli import shown
@@ -122,8 +122,8 @@ def test_a_kernels_lookup_is_the_tables(bench: Any) -> None:
 
 
 def test_commands(engine: Any) -> None:
-    cli.set_interface_ip_address(engine, "eth0 fd00:1:1::1/64")
-    cli.set_ip_neighbor(engine, f"eth0 fd00:1:1::2 {MAC.hex(':')}")
+    address_cli.set_interface_ip_address(engine, "eth0 fd00:1:1::1/64")
+    neighbor_cli.set_ip_neighbor(engine, f"eth0 fd00:1:1::2 {MAC.hex(':')}")
     cli.ip_route(engine, "add 2001:2::/48 via fd00:1:1::2 eth0")
     assert shown(cli.show_ip6_fib, engine)[:9] == [
         "ipv6-VRF:0, fib_index:0, flow hash:[src dst sport dport proto flowlabel ] epoch:0 flags:none"
@@ -145,10 +145,10 @@ def test_commands(engine: Any) -> None:
     assert "[0] [@15]: dpo-receive: fd00:1:1::1 on eth0" in text
     assert shown(cli.show_ip6_fib, engine, "2001:2::9")[1] == "2001:2::/48 fib:0 index:11 locks:1"
     assert "2001:2::/48" not in "\n".join(shown(cli.show_ip_fib, engine))
-    assert shown(cli.show_interface_address, engine, "eth0") == ["eth0 (up):", "  L3 fd00:1:1::1/64"]
-    assert "fd00:1:1::2" in shown(cli.show_ip6_neighbors, engine)[1]
-    assert len(shown(cli.show_ip4_neighbors, engine)) == 1
-    assert len(shown(cli.show_ip_neighbors, engine)) == 2
+    assert shown(address_cli.show_interface_address, engine, "eth0") == ["eth0 (up):", "  L3 fd00:1:1::1/64"]
+    assert "fd00:1:1::2" in shown(neighbor_cli.show_ip6_neighbors, engine)[1]
+    assert len(shown(neighbor_cli.show_ip4_neighbors, engine)) == 1
+    assert len(shown(neighbor_cli.show_ip_neighbors, engine)) == 2
     cli.ip6_table(engine, "add 10")
     assert shown(cli.show_ip6_table, engine) == ["[0] table_id:0 ipv6-VRF:0", "[1] table_id:10 ipv6-VRF:10"]
     assert shown(cli.show_ip_table, engine) == ["[0] table_id:0 ipv4-VRF:0"]

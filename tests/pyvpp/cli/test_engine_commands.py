@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands about the engine, against an engine without threads and without devices."""
+"""Commands about the engine, its trace and its devices, against an engine without threads and without devices."""
 
 import asyncio
 
 import pytest
 
 from pyvpp import dispatch as d
-from pyvpp.cli import engine_commands as commands
+from pyvpp.cli import device_commands, engine_commands, trace_commands
 from pyvpp.cli.parser import CommandTree
 from pyvpp.cli.registry import CommandError, commands_in
 from pyvpp.cli.server import as_json
@@ -15,6 +15,9 @@ from pyvpp.interface import L2, UPLINK
 
 MAC = bytes.fromhex("020000000001")
 BROADCAST = b"\xff" * 6
+TREE = CommandTree(
+    each for module in (engine_commands, trace_commands, device_commands) for each in commands_in(module)
+)
 UNKNOWN = BROADCAST + MAC + b"\x88\xb5" + bytes(46)  # a frame that ethernet-input drops
 
 
@@ -26,7 +29,7 @@ def engine():
 
 
 def run(engine, line):
-    return asyncio.run(CommandTree(commands_in(commands)).run(engine, line))
+    return asyncio.run(TREE.run(engine, line))
 
 
 def send(engine, n=3, rx=0, data=UNKNOWN, node="ethernet-input"):
