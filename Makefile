@@ -26,7 +26,7 @@ lint: venv
 
 # Benches run once here, untimed, so that none rots.
 test-jit: venv
-	$(PYTEST) -n auto -m "not system" tests bench
+	$(PYTEST) -n auto --compile-first -m "not system" tests bench
 
 # Network namespaces, devices and compiled kernels: one at a time.
 test-system: venv
@@ -46,7 +46,7 @@ test-python: venv
 
 # A warm cache would hide the checks, so tests/conftest.py gives this mode a NUMBA_CACHE_DIR of its own.
 test-bounds: venv
-	env -u NUMBA_CACHE_DIR NUMBA_BOUNDSCHECK=1 $(PYTEST) -n auto -m "not system" tests/graph_nodes tests/plugins tests/pyvpp
+	env -u NUMBA_CACHE_DIR NUMBA_BOUNDSCHECK=1 $(PYTEST) -n auto --compile-first -m "not system" tests/graph_nodes tests/plugins tests/pyvpp
 
 bench: venv
 	$(BIN)/pyvpp bench

@@ -78,6 +78,21 @@ settings.register_profile(
 settings.load_profile("pyvpp")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--compile-first",
+        action="store_true",
+        help="compile all kernels before the first test, each once; without it every xdist worker compiles what it meets",
+    )
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if session.config.getoption("--compile-first") and not hasattr(session.config, "workerinput"):
+        from pyvpp.warmup import warm_up
+
+        warm_up()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     needs_root = pytest.mark.skip(reason="tests/system makes network namespaces and devices: run as root")
     for item in items:
