@@ -76,6 +76,12 @@ def run(options: argparse.Namespace, heir: "Heir | None" = None) -> int:
 
         print(told(options), end="")
         return 0
+    from pyvpp.linux import privileges, runtime_dir
+
+    runtime_dir.provide(options.runtime_dir, options.group)
+    os.umask(runtime_dir.UMASK)
+    if os.geteuid() == 0:
+        privileges.reduce()
     try:
         return run_first(options, script) if heir is None else run_on(options, heir)
     except HandedOver as handed:

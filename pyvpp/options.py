@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
         help="give Linux its NIC back after so long, and end, unless somebody says `pyvppctl confirm'",
     )  # fmt: skip
     p.add_argument("--runtime-dir", default=DEFAULT_RUNTIME_DIR, metavar="DIR", help="sockets and the journal")
+    p.add_argument("--group", metavar="NAME", help="who may use the sockets in it, besides root")
     p.add_argument("--hugepages", default="auto", metavar="auto|off|N", help="memory of the packets")
     p.add_argument("--buffers", type=int, default=16384, metavar="N", help="small buffers in all")
     p.add_argument(

@@ -13,6 +13,7 @@ from pyvpp import __version__
 from pyvpp.cli.arguments import Arguments, CommandError, expectation
 from pyvpp.cli.logbuffer import LEVELS, class_name, level_name, log_buffer, logger_names
 from pyvpp.cli.registry import Output, command
+from pyvpp.linux import privileges
 
 
 @command("help", help="help [COMMAND]", aliases=("?",))
@@ -65,6 +66,7 @@ def show_version(engine: Any, args: Arguments) -> Output:
     """pyvpp's version and what it runs on."""
     verbose = args.accept("verbose")
     args.end()
+    rights = privileges.of()
     data = {
         "version": __version__,
         "python": platform.python_version(),
@@ -73,6 +75,8 @@ def show_version(engine: Any, args: Arguments) -> Output:
         "kernel": platform.release(),
         "host": platform.node(),
         "pid": os.getpid(),
+        "capabilities": rights.names(),
+        "no_new_privileges": rights.no_new,
     }
     if not verbose:
         return Output(f"pyvpp v{data['version']} on Python {data['python']}, numba {data['numba']}", data)
@@ -84,6 +88,8 @@ def show_version(engine: Any, args: Arguments) -> Output:
         ("Linux:", data["kernel"]),
         ("Host:", data["host"]),
         ("Current PID:", data["pid"]),
+        ("Capabilities:", " ".join(rights.names()) or "none"),
+        ("No new privileges:", "yes" if rights.no_new else "no"),
     ]
     return Output("\n".join(f"{label:<25} {value}" for label, value in rows), data)
 

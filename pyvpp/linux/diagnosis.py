@@ -13,14 +13,13 @@ import msgspec
 from pyroute2 import IPRoute
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux import capture, multicast, netns, other_sockets, repair
+from pyvpp.linux import capture, multicast, netns, other_sockets, privileges, repair
 from pyvpp.linux.capture import UplinkState
 from pyvpp.linux.journal import Journal, holder_of, pending
 from pyvpp.linux.names import interface_name
 from pyvpp.linux.route import AF_INET, AF_INET6
 
 OK, WARN, FAIL, DONE = "ok", "warn", "fail", "done"
-_CAPABILITIES = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW", 21: "CAP_SYS_ADMIN"}  # linux/capability.h
 _LEAST_KERNEL, _GOOD_KERNEL = (5, 3), (5, 6)  # pidfd_open; pidfd_getfd
 _MANAGERS = {
     "NetworkManager": "tell it to leave the TAP alone: packaging/networkmanager/90-pyvpp.conf",
@@ -46,7 +45,7 @@ class Finding(msgspec.Struct):
 
 def of_the_machine() -> Iterator[Finding]:
     """Rights, devices and kernel, and who else cares about links."""
-    yield _rights()
+    yield from _rights()
     yield _tun()
     yield _packet_socket()
     yield _kernel()
@@ -55,15 +54,22 @@ def of_the_machine() -> Iterator[Finding]:
     yield _udev()
 
 
-def _rights() -> Finding:
+def _rights() -> Iterator[Finding]:
     if os.geteuid() != 0:
-        return Finding(FAIL, "rights", f"running as user {os.geteuid()}", "run pyvpp as root (the service does)")
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
-    effective = int(status["CapEff"], 16)
-    missing = [name for bit, name in _CAPABILITIES.items() if not effective >> bit & 1]
-    if missing:
-        return Finding(FAIL, "rights", f"root without {', '.join(missing)}", "give the container these capabilities")
-    return Finding(OK, "rights", "root with " + ", ".join(_CAPABILITIES.values()))
+        yield Finding(FAIL, "rights", f"running as user {os.geteuid()}", "run pyvpp as root (the service does)")
+        return
+    missing = privileges.missing()
+    if lost := [capability.name for capability in missing if capability in privileges.INDISPENSABLE]:
+        remedy = "give the container or the unit these capabilities"
+        yield Finding(FAIL, "rights", f"root without {', '.join(lost)}", remedy)
+    for capability in missing:
+        if what := privileges.HELPFUL.get(capability):
+            yield Finding(
+                WARN, "rights", f"root without {capability.name}, by which {what}", "give it, if that matters"
+            )
+    if not missing:
+        kept = ", ".join(capability.name for capability in privileges.NEEDED)
+        yield Finding(OK, "rights", f"root; pyvpp keeps {kept} and gives up the others")
 
 
 def _tun() -> Finding:

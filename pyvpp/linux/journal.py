@@ -93,8 +93,8 @@ def lock_runtime_dir(runtime_dir: str | Path, wait: float = 0) -> RuntimeLock:
         if directory in _locks:
             raise OperatorError(f"runtime directory {directory}: this process uses it already")
         try:
-            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-            descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:
             raise OperatorError(
                 f"runtime directory {directory}: {error.strerror}; name another with --runtime-dir"

@@ -39,9 +39,12 @@ def pyvpp_command(*options: str | Path) -> tuple[str | Path, ...]:
 class Pyvpp:
     """A running `pyvpp`; made by `running`."""
 
-    def __init__(self, sandbox: Sandbox, namespace: Namespace, *options: str | Path) -> None:
+    def __init__(
+        self, sandbox: Sandbox, namespace: Namespace, *options: str | Path, command: tuple[str | Path, ...] = ()
+    ) -> None:
         self.runtime_dir = sandbox.directory / f"run-{namespace.name}"
-        self.process = sandbox.start(namespace, *pyvpp_command("--runtime-dir", self.runtime_dir, *options))
+        command = command or pyvpp_command()
+        self.process = sandbox.start(namespace, *command, "--runtime-dir", self.runtime_dir, *options)
 
     def wait_until_ready(self) -> None:
         """Reads on over what the commands of `--exec` print."""

@@ -150,7 +150,7 @@ def test_without_the_tun_device(sandbox: Pair) -> None:
 
 def test_a_full_disk_has_no_room_for_the_journal(sandbox: Pair) -> None:
     sandbox.runtime_dir.mkdir()
-    run("mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", sandbox.runtime_dir)
+    run("mount", "-t", "tmpfs", "-o", "size=16k,mode=750", "tmpfs", sandbox.runtime_dir)
     try:
         with (
             pytest.raises(OSError, match="No space"),
