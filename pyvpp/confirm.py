@@ -153,6 +153,11 @@ class Confirmation:
         left = self.left
         return "" if left is None else f"not confirmed yet: {self.how} within {left:.0f} s, or Linux gets its NIC back"
 
+    def settle(self) -> None:
+        """Everything is given back: whoever waits for that need not any more."""
+        if self.until is not None and self._guardian:
+            self._guardian.confirmed()
+
     def end(self, *, orderly: bool, kept: bool) -> None:
         """This process ends. A crash, and --keep where it was confirmed, leave the record to the next start."""
         if orderly and not (kept and self.until is None):

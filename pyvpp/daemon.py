@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyvpp.errors import OperatorError, in_one_line
 from pyvpp.service import notify
-from pyvpp.uplinks import give_back, take_uplinks
+from pyvpp.uplinks import give_back, hook_facts, take_uplinks
 from pyvpp.warmup import warm_up
 
 if TYPE_CHECKING:
@@ -40,12 +40,14 @@ def run_first(options: argparse.Namespace, script: str | None) -> int:
     from pyvpp.confirm import Confirmation
     from pyvpp.linux.capture import inspect_uplink
     from pyvpp.linux.guardian import start_guardian
+    from pyvpp.linux.hooks import Hooks
     from pyvpp.linux.journal import lock_runtime_dir
     from pyvpp.linux.names import interface_names_of
-    from pyvpp.linux.restore import restore
+    from pyvpp.linux.restore_hooked import restore_hooked
 
     with lock_runtime_dir(options.runtime_dir):
-        for problem in restore(options.runtime_dir):
+        problems, failures = restore_hooked(options.runtime_dir, Hooks(options.hooks), "crash")
+        for problem in (*problems, *failures):
             log.warning("after an earlier crash: %s", problem)
         make_room(Path(options.runtime_dir) / SOCKET_NAME)  # what stands in the way is told before anything moves
         options.uplink = interface_names_of(options.uplink)  # those restored just now have their names again
@@ -56,7 +58,7 @@ def run_first(options: argparse.Namespace, script: str | None) -> int:
             confirmation.forget()
         elif confirmation.check_start():
             options.confirm = None
-        guardian = start_guardian(options.runtime_dir) if options.uplink else None
+        guardian = start_guardian(options.runtime_dir, options.hooks) if options.uplink else None
         try:
             return asyncio.run(serve(options, script, guardian))
         finally:
@@ -121,6 +123,7 @@ class Dataplane:
         from pyvpp.cli.server import CliServer
         from pyvpp.confirm import Confirmation
         from pyvpp.device.interfaces import follow_devices
+        from pyvpp.linux.hooks import Hooks
         from pyvpp.plugin.reload import Reloader
         from pyvpp.state_file import StateFile
         from pyvpp.upgrade import Upgrades
@@ -138,6 +141,8 @@ class Dataplane:
         self._watchdog = Watchdog(engine, options.watchdog)
         self.hung = ""  # what stands still, which ends this
         self._served = False
+        self._after = Hooks(options.hooks)  # for what runs beside the packets, when they flow
+        self._told: asyncio.Task[None] | None = None
         engine.every_second(lambda: follow_devices(engine))
         engine.every_second(self._look)
 
@@ -159,7 +164,7 @@ class Dataplane:
         for name in options.check:
             print(f"pyvpp: {await self.reloader.reload(name, checked=True)}", flush=True)
         if heir is not None:
-            told = await heir.take_on(engine, self.tree, self.server, options.runtime_dir)
+            told = await heir.take_on(engine, self.tree, self.server, options.runtime_dir, options.hooks)
             print(f"pyvpp: {told}", flush=True)
         else:
             if options.confirm is not None:
@@ -181,6 +186,15 @@ class Dataplane:
         notify("READY=1")
         if heir is not None:
             die_with_keeper(loop)
+        elif engine.uplinks:
+            self._told = asyncio.create_task(self._tell_hooks())
+
+    async def _tell_hooks(self) -> None:
+        from pyvpp.linux.hooks import AFTER_TAKE_OVER, run_for
+
+        facts = hook_facts(self.engine, self.options.runtime_dir)
+        for failure in await asyncio.to_thread(run_for, self._after, AFTER_TAKE_OVER, facts):
+            log.warning("%s", failure)
 
     async def until_told(self) -> int:
         """Serves until told to stop; the exit status."""
@@ -198,7 +212,10 @@ class Dataplane:
     async def end(self, status: int) -> list[str]:
         """Gives everything back; what could not be. What the next start may need stays after a failure, status 1."""
         engine, options = self.engine, self.options
-        problems = await give_back(engine, options.runtime_dir, bool(self.hung))
+        if self._told:
+            self._after.hurry()
+            await self._told
+        problems = await give_back(engine, options, bool(self.hung))
         await self.server.stop()
         if status != 1 and not options.keep:
             self.state_file.forget()

@@ -16,17 +16,28 @@ import msgspec
 
 from pyvpp.errors import OperatorError
 from pyvpp.linux import repair
-from pyvpp.linux.diagnosis import DONE, FAIL, OK, WARN, Finding, of_the_machine, of_the_runtime_dir, of_the_uplink
+from pyvpp.linux.diagnosis import (
+    DONE,
+    FAIL,
+    OK,
+    WARN,
+    Finding,
+    of_the_hooks,
+    of_the_machine,
+    of_the_runtime_dir,
+    of_the_uplink,
+)
 from pyvpp.linux.diagnosis import uplinks as default_uplinks
 
 
 def parser() -> argparse.ArgumentParser:
     """Its options."""
-    from pyvpp.options import DEFAULT_RUNTIME_DIR, Parser
+    from pyvpp.options import DEFAULT_HOOKS, DEFAULT_RUNTIME_DIR, Parser
 
     p = Parser(prog="pyvpp doctor", description="Say what pyvpp needs and what could go wrong here.")
     p.add_argument("--uplink", action="append", default=[], metavar="IF", help="(default: where default routes lead)")
     p.add_argument("--runtime-dir", default=DEFAULT_RUNTIME_DIR, metavar="DIR")
+    p.add_argument("--hooks", default=DEFAULT_HOOKS, metavar="DIR", help="programs run before and after")
     p.add_argument("--fix", action="store_true", help="do what is safe and can be undone, and say what was done")
     p.add_argument("--json", action="store_true", help="the findings as JSON")
     return p
@@ -55,6 +66,7 @@ def findings(options: argparse.Namespace) -> Iterator[Finding]:
     yield from of_the_machine()
     yield from of_the_cache()
     yield from of_the_runtime_dir(Path(options.runtime_dir))
+    yield from of_the_hooks(Path(options.hooks))
     names = options.uplink or default_uplinks()
     if not names:
         yield Finding(WARN, "uplink", "no default route names one", "name it: pyvpp doctor --uplink IF")

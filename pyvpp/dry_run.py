@@ -15,6 +15,7 @@ from pyvpp.confirm import UNCONFIRMED
 from pyvpp.device.uplink import choose_driver, take_over_by
 from pyvpp.linux import plan
 from pyvpp.linux.capture import UplinkState, inspect_uplink, losses
+from pyvpp.linux.hooks import AFTER_RESTORE, AFTER_TAKE_OVER, BEFORE_RESTORE, BEFORE_TAKE_OVER, Hooks
 from pyvpp.linux.journal import Journal, Record, check_unused
 from pyvpp.linux.names import interface_names_of
 from pyvpp.linux.restore import GiveBack
@@ -59,10 +60,17 @@ def _uplink(options: argparse.Namespace, name: str, pages: str, record: Record |
     taking = take_over_by(choice, state, options.runtime_dir, options.workers, options.gro, None)
     found.append(f"{'use':<8}{choice.driver}" + (f": {choice.reason}" if choice.reason else ""))
     found += [f"{'warn':<8}{loss}" for loss in losses(state)]
-    found += plan.lines(taking.steps())
-    found += ["when packets flow:", *plan.lines(taking.late_steps())]
-    found += ["at the end, or when pyvpp dies:", *plan.lines(GiveBack(taking.entry).steps())]
-    return found
+    found += [*_hooks(options, BEFORE_TAKE_OVER), *plan.lines(taking.steps())]
+    found += ["when packets flow:", *plan.lines(taking.late_steps()), *_hooks(options, AFTER_TAKE_OVER)]
+    found += ["at the end, or when pyvpp dies:", *_hooks(options, BEFORE_RESTORE)]
+    return [*found, *plan.lines(GiveBack(taking.entry).steps()), *_hooks(options, AFTER_RESTORE)]
+
+
+def _hooks(options: argparse.Namespace, event: str) -> list[str]:
+    found = Hooks(options.hooks).find()
+    but = {BEFORE_TAKE_OVER: " (one that fails forbids it)", BEFORE_RESTORE: " (not when pyvpp dies)"}.get(event, "")
+    told = [f"{'run':<8}{hook} {event}{but}" for hook in found.hooks]
+    return told + [f"{'warn':<8}{refused}" for refused in found.refused if event == BEFORE_TAKE_OVER]
 
 
 def _summary(state: UplinkState) -> str:

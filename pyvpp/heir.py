@@ -68,10 +68,10 @@ class Heir:
         log.error("%s", reason)
         os._exit(1)
 
-    async def take_on(self, engine: Engine, tree: CommandTree, server: CliServer, runtime_dir: str) -> str:
+    async def take_on(self, engine: Engine, tree: CommandTree, server: CliServer, runtime_dir: str, hooks: str) -> str:
         """Makes everything as it was and goes on with it; says how that went. When it cannot be, this process ends."""
         try:
-            return await self._take_on(engine, tree, server, runtime_dir)
+            return await self._take_on(engine, tree, server, runtime_dir, hooks)
         except Closed:
             self.give_up("the process that was to hand over is gone")
         except OperatorError as error:
@@ -80,7 +80,7 @@ class Heir:
             log.debug("not taken over", exc_info=True)
             self.give_up(in_one_line(error))
 
-    async def _take_on(self, engine: Engine, tree: CommandTree, server: CliServer, runtime_dir: str) -> str:
+    async def _take_on(self, engine: Engine, tree: CommandTree, server: CliServer, runtime_dir: str, hooks: str) -> str:
         self._channel.send(Said(WARM))
         estate, given = self._channel.receive(Estate, WARM_SECONDS)
         devices = {name: device.mapped(given.__getitem__) for name, device in estate.devices.items()}
@@ -98,7 +98,7 @@ class Heir:
             server.prepare()
             lock = adopt_lock(runtime_dir, given[estate.lock])
             if estate.uplinks:
-                self.guardian = start_guardian(runtime_dir, armed=False)
+                self.guardian = start_guardian(runtime_dir, hooks, armed=False)
             gc.collect()
             self._channel.send(Said(BUILT))
             switch, _ = self._channel.receive(Switch, BUILT_SECONDS)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pyvpp.cli.logbuffer import log_buffer
 from pyvpp.daemon import HandedOver, run_first, run_on
 from pyvpp.errors import OperatorError
-from pyvpp.options import DEFAULT_RUNTIME_DIR, HANDOVER, SUBCOMMANDS, Parser, check, parser
+from pyvpp.options import DEFAULT_HOOKS, DEFAULT_RUNTIME_DIR, HANDOVER, SUBCOMMANDS, Parser, check, parser
 from pyvpp.plugin.find import give_path, given_paths
 from pyvpp.service import is_managed
 
@@ -44,11 +44,13 @@ def subcommand(name: str, argv: list[str]) -> int:
     if name == "restore":
         p = Parser(prog="pyvpp restore", description="Give Linux its NIC back from the journal.")
         p.add_argument("--runtime-dir", default=DEFAULT_RUNTIME_DIR)
+        p.add_argument("--hooks", default=DEFAULT_HOOKS, metavar="DIR", help="programs to run when it is done")
         options = p.parse_args(argv)
-        from pyvpp.linux.restore import restore
+        from pyvpp.linux.hooks import Hooks
+        from pyvpp.linux.restore_hooked import restore_hooked
 
-        problems = restore(options.runtime_dir)
-        for problem in problems:
+        problems, failures = restore_hooked(options.runtime_dir, Hooks(options.hooks), "crash")
+        for problem in (*problems, *failures):
             print(f"pyvpp restore: {problem}", file=sys.stderr)
         return 1 if problems else 0
     return int(importlib.import_module(f"pyvpp.{name}").main(argv))

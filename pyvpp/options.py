@@ -14,6 +14,7 @@ DRIVERS = ("auto", "af-packet", "af-xdp")
 GRO = ("on", "nic", "graph", "off")
 HANDOVER = "PYVPP_HANDOVER"  # in the environment of a process that takes another's place
 DEFAULT_RUNTIME_DIR = "/run/pyvpp"
+DEFAULT_HOOKS = "/etc/pyvpp/hooks.d"
 MOST_WORKERS = 64
 MOST_CPUS = 1 << 16
 LEAST_CONFIRM, MOST_CONFIRM = 1, 7 * 86400  # seconds
@@ -79,6 +80,10 @@ def parser() -> argparse.ArgumentParser:
         help="give Linux its NIC back after so long, and end, unless somebody says `pyvppctl confirm'",
     )  # fmt: skip
     p.add_argument("--runtime-dir", default=DEFAULT_RUNTIME_DIR, metavar="DIR", help="sockets and the journal")
+    p.add_argument(
+        "--hooks", default=DEFAULT_HOOKS, metavar="DIR",
+        help="programs to run before and after an uplink is taken over and given back",
+    )  # fmt: skip
     p.add_argument("--group", metavar="NAME", help="who may use the sockets in it, besides root")
     p.add_argument("--hugepages", default="auto", metavar="auto|off|N", help="memory of the packets")
     p.add_argument("--buffers", type=int, default=16384, metavar="N", help="small buffers in all")

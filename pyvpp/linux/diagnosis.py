@@ -15,6 +15,7 @@ from pyroute2 import IPRoute
 from pyvpp.errors import OperatorError
 from pyvpp.linux import capture, multicast, netns, other_sockets, privileges, repair
 from pyvpp.linux.capture import UplinkState
+from pyvpp.linux.hooks import Hooks
 from pyvpp.linux.journal import Journal, holder_of, pending
 from pyvpp.linux.names import interface_name
 from pyvpp.linux.route import AF_INET, AF_INET6
@@ -22,8 +23,8 @@ from pyvpp.linux.route import AF_INET, AF_INET6
 OK, WARN, FAIL, DONE = "ok", "warn", "fail", "done"
 _LEAST_KERNEL, _GOOD_KERNEL = (5, 3), (5, 6)  # pidfd_open; pidfd_getfd
 _MANAGERS = {
-    "NetworkManager": "tell it to leave the TAP alone: packaging/networkmanager/90-pyvpp.conf",
-    "systemd-network": "match the uplink by name, not by PermanentMACAddress: packaging/systemd/10-pyvpp.network",
+    "NetworkManager": "tell it to leave the TAP alone: packaging/hooks/networkmanager, or packaging/networkmanager",
+    "systemd-network": "match the TAP by name, not by PermanentMACAddress: packaging/hooks/networkd",
     "connmand": "add the uplink to NetworkInterfaceBlacklist in /etc/connman/main.conf",
     "wickedd": "set STARTMODE='manual' for the uplink",
 }
@@ -167,6 +168,17 @@ def of_the_runtime_dir(directory: Path) -> Iterator[Finding]:
         yield Finding(WARN, "runtime directory", found, remedy, repair.RESTORE.says)
         return
     yield Finding(OK, "runtime directory", f"{directory}: nothing is left there")
+
+
+def of_the_hooks(directory: Path) -> Iterator[Finding]:
+    """Programs that run before and after."""
+    found = Hooks(directory).find()
+    for refused in found.refused:
+        yield Finding(WARN, "hooks", refused, "give it to root alone (chown root, chmod go-w)")
+    if found.hooks:
+        yield Finding(OK, "hooks", f"in {directory}, in this order: {', '.join(each.name for each in found.hooks)}")
+    elif not found.refused:
+        yield Finding(OK, "hooks", f"none in {directory}")
 
 
 def uplinks() -> list[str]:

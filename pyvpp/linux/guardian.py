@@ -10,7 +10,7 @@ answers.
 It knows until when the take-over has to be confirmed (`pyvpp.confirm`), and kills a pyvpp that has neither been
 confirmed nor given back some seconds after that: one that hangs.
 
-`python -m pyvpp.linux.guardian --runtime-dir DIR --fd N --pid PID --armed yes|no`.
+`python -m pyvpp.linux.guardian --runtime-dir DIR --hooks DIR --fd N --pid PID --armed yes|no`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import signal
 import struct
 import sys
 import time
+
+from pyvpp.options import DEFAULT_HOOKS
 
 _DONE, _ARMED, _CONFIRMED, _UNCONFIRMED = b"d", b"a", b"c", b"u"
 _UNTIL = struct.Struct("=d")  # follows _UNCONFIRMED: seconds of the monotonic clock
@@ -72,13 +74,14 @@ class Guardian:
             os.close(watch)
 
 
-def start_guardian(runtime_dir: str | os.PathLike[str], *, armed: bool = True) -> Guardian:
+def start_guardian(runtime_dir: str | os.PathLike[str], hooks: str = DEFAULT_HOOKS, *, armed: bool = True) -> Guardian:
     """Start the guardian of this process. To be called early: a young process is quickly copied."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = os.pathsep.join(entry for entry in (here, os.environ.get("PYTHONPATH", "")) if entry)
     child = 3
     command = [sys.executable, "-m", "pyvpp.linux.guardian", "--runtime-dir", os.path.abspath(runtime_dir)]
+    command += ["--hooks", os.path.abspath(hooks)]
     command += ["--fd", str(child), "--pid", str(os.getpid()), "--armed", "yes" if armed else "no"]
     actions = [(os.POSIX_SPAWN_DUP2, reading, child)] if reading != child else []
     if reading == child:
@@ -151,6 +154,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     options = dict(zip(arguments[::2], arguments[1::2], strict=False))
     pipe, runtime_dir = int(options["--fd"]), options["--runtime-dir"]
+    os.set_inheritable(pipe, False)
     os.chdir("/")
     try:
         with open("/proc/self/oom_score_adj", "w") as score:
@@ -158,15 +162,18 @@ def main(arguments: list[str]) -> int:
     except OSError:
         pass
     from pyvpp.errors import OperatorError
-    from pyvpp.linux.restore import restore
+    from pyvpp.linux.hooks import Hooks
+    from pyvpp.linux.restore_hooked import restore_hooked
 
     if _Vigil(pipe, int(options["--pid"]), options["--armed"] == "yes").nothing_to_restore():
         return 0
     try:
-        problems = restore(runtime_dir, wait_for_lock=_LOCK_WAIT)
+        problems, failures = restore_hooked(
+            runtime_dir, Hooks(options["--hooks"]), "crash", wait_for_lock=_LOCK_WAIT
+        )  # fmt: skip
     except OperatorError as error:
-        problems = [str(error)]
-    for problem in problems:
+        problems, failures = [str(error)], []
+    for problem in (*problems, *failures):
         print(f"pyvpp guardian: {problem}", file=sys.stderr, flush=True)
     return 1 if problems else 0
 

@@ -16,8 +16,10 @@ from typing import NamedTuple
 
 from pyvpp.errors import OperatorError
 from pyvpp.linux import capture
+from pyvpp.linux.hooks import Hooks
 from pyvpp.linux.journal import pending
-from pyvpp.linux.restore import restore
+from pyvpp.linux.restore_hooked import restore_hooked
+from pyvpp.options import DEFAULT_HOOKS
 
 _TUN_NUMBER = os.makedev(10, 200)  # Documentation/admin-guide/devices.txt
 _PATIENCE = 20  # seconds for a command
@@ -77,10 +79,11 @@ def provide_tun(runtime_dir: Path) -> str:
 def restore_what_was_left(runtime_dir: Path) -> str:
     """Gives back what an earlier pyvpp took. Raises OperatorError, with what is still missing or in the way."""
     names = pending(runtime_dir)
-    problems = restore(runtime_dir)
+    problems, failures = restore_hooked(runtime_dir, Hooks(DEFAULT_HOOKS), "crash")
     if problems:
-        raise OperatorError("; ".join(problems))
-    return f"gave {', '.join(names)} back to Linux" if names else "took away the namespace, which was empty"
+        raise OperatorError("; ".join((*problems, *failures)))
+    said = f"gave {', '.join(names)} back to Linux" if names else "took away the namespace, which was empty"
+    return "; ".join((said, *failures))
 
 
 def leave_taps_alone(runtime_dir: Path) -> str:
