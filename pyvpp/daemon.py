@@ -190,10 +190,10 @@ class Dataplane:
             self._told = asyncio.create_task(self._tell_hooks())
 
     async def _tell_hooks(self) -> None:
-        from pyvpp.linux.hooks import AFTER_TAKE_OVER, run_for
+        from pyvpp.linux.hooks import AFTER_TAKE_OVER
 
         facts = hook_facts(self.engine, self.options.runtime_dir)
-        for failure in await asyncio.to_thread(run_for, self._after, AFTER_TAKE_OVER, facts):
+        for failure in await asyncio.to_thread(self._after.run, AFTER_TAKE_OVER, *facts):
             log.warning("%s", failure)
 
     async def until_told(self) -> int:

@@ -58,9 +58,9 @@ def _ask_hooks(directory: str, facts: dict[str, str]) -> None:
 
 
 def _tell_hooks(directory: str, event: str, uplinks: list[dict[str, str]]) -> None:
-    from pyvpp.linux.hooks import Hooks, run_for
+    from pyvpp.linux.hooks import Hooks
 
-    for failure in run_for(Hooks(directory), event, uplinks):
+    for failure in Hooks(directory).run(event, *uplinks):
         log.warning("%s", failure)
 
 

@@ -2,7 +2,8 @@
 """Hooks: an operator's programs that run before and after an uplink is taken over and given back.
 
 All executables of a directory, in the order of their names, each with the event as its argument and facts in its
-environment. One that takes too long is killed, with what it started; the time of BUDGET is for all of them together.
+environment. One that takes too long is killed, with what it started; the time of BUDGET is for all of them together,
+and for all uplinks of which the event is.
 Whatever they do, packets do not wait for them: `before-take-over` runs while Linux still has the NIC, the two in the
 middle while pyvpp has it, `after-restore` when Linux has it again. A directory or program that others than root could
 change is not run.
@@ -18,7 +19,6 @@ import signal
 import stat
 import threading
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,9 +74,13 @@ class Hooks:
                 hooks.append(path)
         return Found(hooks, refused)
 
-    def run(self, event: str, facts: dict[str, str]) -> list[str]:
-        """Runs them all; what failed, a line each. One that is not run for its owner's sake has not failed."""
+    def run(self, event: str, *uplinks: dict[str, str]) -> list[str]:
+        """Runs them all, for each uplink by the facts about it; what failed, a line each. One that is not run for its
+        owner's sake has not failed."""
         deadline = time.monotonic() + BUDGET[event]
+        return [failure for facts in uplinks for failure in self._run_all(event, facts, deadline)]
+
+    def _run_all(self, event: str, facts: dict[str, str], deadline: float) -> list[str]:
         found = self.find()
         for refused in found.refused:
             log.warning("hook %s", refused)
@@ -211,8 +215,3 @@ def facts_of(state: UplinkState, runtime_dir: str | Path, **more: str) -> dict[s
         "runtime_dir": str(Path(runtime_dir).absolute()),
         **more,
     }
-
-
-def run_for(hooks: Hooks, event: str, uplinks: Iterable[dict[str, str]]) -> list[str]:
-    """For each of several uplinks; what failed."""
-    return [failure for facts in uplinks for failure in hooks.run(event, facts)]

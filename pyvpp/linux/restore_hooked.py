@@ -7,7 +7,7 @@ import contextlib
 from pathlib import Path
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux.hooks import AFTER_RESTORE, Hooks, facts_of, run_for
+from pyvpp.linux.hooks import AFTER_RESTORE, Hooks, facts_of
 from pyvpp.linux.journal import Journal, Record
 from pyvpp.linux.restore import restore
 
@@ -26,7 +26,7 @@ def restore_hooked(
     problems = restore(runtime_dir, wait_for_lock=wait_for_lock, gaps=gaps)
     left = {entry.uplink.name for entry in record.entries} if (record := _look(runtime_dir)) else set()
     given = [entry.uplink for entry in before.entries if entry.uplink.name not in left] if before else []
-    return problems, run_for(hooks, AFTER_RESTORE, (facts_of(state, runtime_dir, reason=reason) for state in given))
+    return problems, hooks.run(AFTER_RESTORE, *(facts_of(state, runtime_dir, reason=reason) for state in given))
 
 
 def _look(runtime_dir: str | Path) -> Record | None:

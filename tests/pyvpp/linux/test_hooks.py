@@ -107,9 +107,12 @@ def test_one_that_hangs_is_killed_with_its_children(directory: Path, monkeypatch
     put(directory, "1-hangs", f"sleep 1000 & echo $! >{told}; wait")
     put(directory, "2-has-no-time", "true")
     began = time.monotonic()
-    assert Hooks(directory).run(BEFORE_RESTORE, FACTS) == [
+    no_time = "before-restore: not run, there is no time left"
+    assert Hooks(directory).run(BEFORE_RESTORE, FACTS, {"uplink": "eth1"}) == [
         f"hook {directory}/1-hangs before-restore: killed, it took too long",
-        f"hook {directory}/2-has-no-time before-restore: not run, there is no time left",
+        f"hook {directory}/2-has-no-time {no_time}",
+        f"hook {directory}/1-hangs {no_time}",
+        f"hook {directory}/2-has-no-time {no_time}",
     ]
     assert time.monotonic() - began < 20
     child = Path(f"/proc/{told.read_text().strip()}/stat")
