@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`pyvpp` and what it refuses before it does anything; with a real uplink: tests/system/test_refusals.py."""
 
+import subprocess
+import sys
+
 import pytest
 
+from pyvpp import __version__
 from pyvpp.main import main
 from pyvpp.options import LEAST_BUFFERS, MOST_BUFFERS
 
@@ -56,3 +60,8 @@ def test_words_that_nobody_knows_are_named_without_the_usage(
     with pytest.raises(SystemExit) as ended:
         main(list(arguments))
     assert (ended.value.code, *capsys.readouterr()) == (2, "", said)
+
+
+def test_python_runs_it_as_a_module_too():
+    done = subprocess.run([sys.executable, "-m", "pyvpp", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"pyvpp {__version__}\n"
