@@ -47,6 +47,7 @@ class SubInterfaces:
     def __init__(self, engine: Any) -> None:
         self._engine = engine
         self._subs: dict[int, SubInterface] = {}  # by sw_if_index
+        self._on: dict[int, dict[int, SubInterface]] = {}  # by the parent's, then by VLAN id
         self._following = False
         self._free: list[int] = []  # beginnings in `sub_interfaces` that no interface has any more
         for event, handler in (
@@ -66,11 +67,11 @@ class SubInterfaces:
 
     def on(self, parent: Interface) -> list[SubInterface]:
         """The VLANs of an interface."""
-        return [sub for sub in self if sub.parent is parent]
+        return list(self._on.get(parent.sw_if_index, {}).values())
 
     def find(self, parent: Interface, vlan: int) -> SubInterface | None:
         """An interface's VLAN of that id."""
-        return next((sub for sub in self.on(parent) if sub.vlan == vlan), None)
+        return self._on.get(parent.sw_if_index, {}).get(vlan)
 
     def depth(self, interface: Interface) -> int:
         """How many tags its frames carry."""
@@ -113,7 +114,7 @@ class SubInterfaces:
         )  # fmt: skip
         sub = SubInterface(interface, parent, tpid, vlan, inherited_mac=parent.mac)
         first = self._block_of(parent)
-        self._subs[interface.sw_if_index] = sub
+        self._subs[interface.sw_if_index] = self._on.setdefault(parent.sw_if_index, {})[vlan] = sub
         self._vlans["tag"][interface.sw_if_index] = sub.tag
         self._engine.tables[SUB_INTERFACES.name].array[first + vlan] = interface.sw_if_index
         return interface
@@ -194,7 +195,9 @@ class SubInterfaces:
         first = int(self._vlans["first"][parent])
         self._engine.tables[SUB_INTERFACES.name].array[first + deleted.vlan] = 0
         self._vlans["tag"][interface.sw_if_index] = 0
-        if not self.on(deleted.parent):
+        del self._on[parent][deleted.vlan]
+        if not self._on[parent]:
+            del self._on[parent]
             self._vlans["first"][parent] = 0
             self._engine.synchronize()
             self._free.append(first)
