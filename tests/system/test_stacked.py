@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from tests.system.conftest import Pair, differences, wait_for_link_local
-from tests.system.process import ping
+from tests.system.process import eventually, ping, running
 from tests.system.test_takeover import FORWARDER, assert_nothing_left, start, stop, wait_until_restored
 
 OTHER_KIND = """
@@ -78,8 +78,9 @@ def test_it_is_on_the_tap_and_back(sandbox: Pair, forwarder: str) -> None:
     process = start(sandbox, forwarder)
     assert "tun" in sandbox.host.ip("-d", "link", "show", "eth0")
     assert view(sandbox) == seen
-    assert ping(sandbox.peer, ADDRESS) == 1
-    assert ping(sandbox.host, OF_PEER) == 1
+    if forwarder != FORWARDER:  # whose packet socket gets frames without their tags
+        assert ping(sandbox.peer, ADDRESS) == 1
+        assert ping(sandbox.host, OF_PEER) == 1
     stop(process)
     assert differences(before, sandbox.host.snapshot(sysctls_of=NAME)) == []
     assert view(sandbox) == seen
@@ -132,3 +133,34 @@ stacked.make = refuse_once
     assert done.stdout.startswith("uplink eth0: cannot be taken over: ") and "not on a TAP" in done.stdout, done.stderr
     assert view(sandbox) == seen
     assert_nothing_left(sandbox)
+
+
+def test_it_alone_can_be_an_uplink(sandbox: Pair, forwarder: str) -> None:
+    """What it is built on stays with Linux, and with it all other traffic."""
+    before, seen = sandbox.host.snapshot(sysctls_of=NAME), view(sandbox)
+    process = start(sandbox, FORWARDER.replace('inspect_uplink("eth0")', f'inspect_uplink("{NAME}")'))
+    assert "tun" in sandbox.host.ip("-d", "link", "show", NAME)
+    assert "veth" in sandbox.host.ip("-d", "link", "show", "eth0")
+    assert ping(sandbox.peer, ADDRESS) == 1
+    assert ping(sandbox.host, OF_PEER) == 1
+    assert ping(sandbox.peer, "10.77.0.1") == 1
+    stop(process)
+    assert differences(before, sandbox.host.snapshot(sysctls_of=NAME)) == []
+    assert view(sandbox) == seen
+
+
+def test_pyvpp_and_the_host_share_a_vlan(sandbox: Pair, forwarder: str) -> None:
+    """The host speaks to its neighbor in there as before, and a pod's packets find their way in and out."""
+    if forwarder != FORWARDER:
+        pytest.skip("this kernel has no VLANs")
+    seen, pod = view(sandbox), sandbox.namespace("pod")
+    sandbox.peer.ip("route", "add", "10.80.0.0/16", "via", ADDRESS)
+    with running(sandbox, sandbox.host, "--uplink", "eth0") as pyvpp:
+        pyvpp.ctl(f"create tap tun host-ns {pod.name} host-if-name eth0 host-ip4-addr 10.80.1.2/32")
+        assert view(sandbox) == seen
+        eventually(lambda: ping(sandbox.peer, ADDRESS), "the host answers in its VLAN")
+        assert ping(sandbox.host, OF_PEER) == 1
+        eventually(lambda: ping(sandbox.peer, "10.80.1.2"), "the pod answers")
+        assert ping(pod, OF_PEER) == 1
+        assert pyvpp.interface("host-eth0.7")["counters"]["tx packets"]
+    assert view(sandbox) == seen

@@ -151,6 +151,40 @@ def test_scapy_frames():
             ]
 
 
+@pytest.mark.parametrize(
+    ("tags", "fault", "whose"),
+    [
+        ([(0x8100, 5)], None, SUB),
+        ([(0x8100, 0xF005)], None, SUB),
+        ([(0x8100, 0), (0x8100, 5), (0x88A8, 0)], None, SUB),
+        ([(0x88A8, 7), (0x8100, 5)], None, CUSTOMER),
+        ([(0x88A8, 7)], None, SERVICE),
+        ([(0x8100, 0xE000)], None, 1),
+        ([(0x8100, 6)], Counter.SUB_INTERFACE_DOWN, SUB_DOWN),
+        ([(0x8100, 6), (0x8100, 5)], Counter.SUB_INTERFACE_DOWN, SUB_DOWN),
+        ([(0x8100, 7)], Counter.UNKNOWN_VLAN, 1),
+        ([(0x88A8, 5)], Counter.UNKNOWN_VLAN, 1),
+        ([(0x8100, 5), (0x8100, 5)], Counter.UNKNOWN_VLAN, SUB),
+        ([(0x88A8, 7), (0x88A8, 5)], Counter.UNKNOWN_VLAN, SERVICE),
+        ([(0x8100, 4094)], Counter.L3_MAC_MISMATCH, OWN_MAC),
+    ],
+)
+def test_each_verdict_on_tags(tags, fault, whose):
+    """One of each beside a frame without a tag: where it goes, whose it is, what is counted for whom."""
+    plain = mac_bytes(MACS[1]) + bytes(6) + b"\x08\0" + bytes(range(20))
+    data = plain[:12] + b"".join(tpid.to_bytes(2, "big") + tci.to_bytes(2, "big") for tpid, tci in tags) + plain[12:]
+    result = run_kernel(ethernet_input, [Packet(plain), Packet(data)], TABLES)
+    assert result.nexts == [Next.IP4, Next.IP4 if fault is None else Next.DROP]
+    assert result.packets == [plain[14:], plain[14:] if fault is None else data]
+    assert [int(m["rx"]) for m in result.meta] == [1, whose]
+    assert {counter for counter in Counter if result.counters[counter]} == ({fault} if fault is not None else set())
+    counted = result.tables["interface_rx"]
+    expected = reference(data, 1)[3][1:]
+    assert {sub: int(n) for sub, n in enumerate(counted["bytes"]) if n} == {
+        sub: len(data) for sub in expected if sub != SUB_DOWN
+    }
+
+
 def test_the_edges_of_llc_and_vlan():
     header = mac_bytes(MACS[1]) + bytes(6)
     cases = [
