@@ -32,15 +32,20 @@ HOPS = tuple(f"set ip neighbor pg1 {NEAR + 1 + hop} {hop_mac(hop).hex(':')} stat
 
 def contiguous(name: str, routes: int) -> Scenario:
     """So many /24 side by side with one next hop: VPP's own way to fill a table."""
-    random_ = random.Random(routes)
-    addresses = [
-        CONTIGUOUS + (random_.randrange(routes) << 8) + random_.randrange(1, 255) for _ in range(MANY_DESTINATIONS)
-    ]
+
+    @cache
+    def destinations() -> list[IPv4Address]:
+        """Not drawn before somebody wants them: each pyvpp that starts imports this."""
+        random_ = random.Random(routes)
+        return [
+            CONTIGUOUS + (random_.randrange(routes) << 8) + random_.randrange(1, 255) for _ in range(MANY_DESTINATIONS)
+        ]
+
     return Scenario(
         name=name,
         summary=f"{routes:,} contiguous /24 with one next hop, random destinations",
         setup=(*BASE, f"ip route add count {routes} {CONTIGUOUS}/24 via {NEAR + 1} pg1"),
-        packet=to(addresses.__getitem__),
+        packet=to(lambda i: destinations()[i]),
         expect=rewritten,
         routes=routes,
         family=FAMILY,
