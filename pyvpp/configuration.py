@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -85,7 +85,9 @@ class Configuration:
         self._script = False
         self.frozen = ""  # why nothing may be changed at this moment
         self.changes = 0
+        self._makers: dict[str, Entry] = {}  # by the interface that they made
         events.on("interface-created", self._created)
+        events.on("interface-mac", self._mac_changed)
         events.on("interface-deleted", self._deleted)
 
     @property
@@ -150,8 +152,19 @@ class Configuration:
                 if not others:
                     del self._about[subject[:words]]
 
+    def forget(self, meant: Callable[[list[str]], bool]) -> None:
+        """Forgets commands by their words: another one undoes them that does not begin with the same."""
+        self._forget([number for number, entry in self._entries.items() if meant(entry.line.split())])
+
     def _created(self, interface: Interface) -> None:
         entry = self._noting.get()
+        if entry is not None:
+            self._makers[interface.name] = entry
+            entry.made[interface.name] = Made(interface.sw_if_index, interface.mac.hex())
+
+    def _mac_changed(self, interface: Interface) -> None:
+        """It is made again with the address that it has by now: one may have been drawn, another promised."""
+        entry = self._makers.get(interface.name)
         if entry is not None:
             entry.made[interface.name] = Made(interface.sw_if_index, interface.mac.hex())
 
@@ -160,6 +173,7 @@ class Configuration:
         if entry is not None:
             self._undoes.add(id(entry))
         self.changes += 1
+        self._makers.pop(interface.name, None)
         self._forget([number for number, other in self._entries.items() if other.names(interface.name)])
 
 

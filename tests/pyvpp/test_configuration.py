@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,8 @@ from pyvpp.cli.registry import Arguments, CommandError, command
 from pyvpp.configuration import Configuration, Entry, repeat
 from pyvpp.errors import OperatorError
 from pyvpp.events import Events
+
+DRAWN = itertools.count(1)
 
 
 class Interfaces:
@@ -45,7 +48,8 @@ class Interfaces:
         name = next(iter(self.numbers), f"loop{free}")
         taken = {each.sw_if_index for each in self}
         number = self.numbers.get(name, next(k for k in range(1, 100) if k not in taken))
-        self.all[name] = SimpleNamespace(name=name, sw_if_index=number, mac=bytes([2, 0, 0, 0, 0, number]), up=False)
+        mac = b"\x02" + next(DRAWN).to_bytes(5)
+        self.all[name] = SimpleNamespace(name=name, sw_if_index=number, mac=mac, up=False)
         self.events.fire("interface-created", self.all[name])
         return name
 
@@ -55,6 +59,7 @@ class Interfaces:
 
     def set_mac(self, interface: Any, mac: bytes) -> None:
         interface.mac = mac
+        self.events.fire("interface-mac", interface)
 
 
 class Engine:
@@ -229,6 +234,15 @@ def test_what_is_made_twice_by_the_same_words_is_made_twice() -> None:
         run(engine, "set rule")
     asyncio.run(repeat(again, TREE, engine.configuration.entries))  # type: ignore[arg-type]
     assert again.rules == 3
+
+
+def test_a_third_process_has_the_addresses_of_the_first() -> None:
+    """Those of the second were drawn before it was told which to have."""
+    first, second, third = Engine(), Engine(), Engine()
+    run(first, "create loop")
+    for one, next_ in ((first, second), (second, third)):
+        asyncio.run(repeat(next_, TREE, one.configuration.entries))  # type: ignore[arg-type]
+    assert third.view() == second.view() == first.view()
 
 
 def test_numbers_that_are_given_again() -> None:

@@ -2,7 +2,7 @@
 """Commands of the FIB of both families: routes, tables, adjacencies."""
 
 import time
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 from pyvpp.cli.registry import Arguments, CommandError, Output, command, expectation
@@ -232,15 +232,15 @@ def show_load_balance(engine: Any, args: Arguments) -> Output:
 
 @command("ip table", help="ip table add|del N")
 def ip_table(engine: Any, args: Arguments) -> None:
-    _change_table(engine.stack.fib4, args)
+    _change_table(engine, engine.stack.fib4, args)
 
 
 @command("ip6 table", help="ip6 table add|del N")
 def ip6_table(engine: Any, args: Arguments) -> None:
-    _change_table(engine.stack.fib6, args)
+    _change_table(engine, engine.stack.fib6, args)
 
 
-def _change_table(fib: Fib, args: Arguments) -> None:
+def _change_table(engine: Any, fib: Fib, args: Arguments) -> None:
     add = args.expect("add", "del") == "add"
     number = args.unsigned(what="a table")
     args.end()
@@ -248,6 +248,15 @@ def _change_table(fib: Fib, args: Arguments) -> None:
         fib.add_table(number)
     else:
         fib.delete_table(number)
+        engine.configuration.forget(lambda words: _is_about_table(words, fib is engine.stack.fib6, str(number)))
+
+
+def _is_about_table(words: list[str], ip6: bool, number: str) -> bool:
+    """Whether a command says something of a table: a route in it, or that it was an interface's."""
+    if words[:3] == ["set", "interface", "ip6" if ip6 else "ip"]:
+        return words[3] == "table" and words[5] == number
+    in_table = words[:2] == ["ip", "route"] and ("table", number) in pairwise(words)
+    return in_table and any(":" in word for word in words) == ip6
 
 
 @command("show ip table", help="show ip table", aliases=("show ip4 table",))

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from pyvpp.configuration import Configuration
+from pyvpp.events import Events
 from pyvpp.tables import TableInstance
 from pyvpp_nodes.fib.adjacency import ADMIN_UP, LINK_UP, P2P, UPLINK, Link
 from pyvpp_nodes.fib.fib import Fib, Fib4, Fib6
@@ -136,4 +138,7 @@ def engine(bench: Bench) -> Any:
         neighbors=bench.neighbors, neighbors6=bench.neighbors6,
     )  # fmt: skip
     links = Interfaces({link.name: link for link in bench.fib.links.values()})
-    return SimpleNamespace(stack=stack, interfaces=links, tables=bench.tables, bench=bench)
+    configuration = Configuration(Events())
+    return SimpleNamespace(
+        stack=stack, interfaces=links, tables=bench.tables, bench=bench, configuration=configuration
+    )  # fmt: skip

@@ -210,6 +210,30 @@ def test_interface_addresses(engine: Any) -> None:
     assert shown(address_cli.show_interface_address, engine, "eth0") == ["eth0 (up):"]
 
 
+def test_what_was_said_of_a_table_is_forgotten_with_it(engine: Any) -> None:
+    """Its routes, of one family, and that it was an interface's; those of other tables stay."""
+    lines = {
+        "ip table add 10": False,
+        "ip6 table add 10": True,
+        "ip route add 10.0.0.0/8 table 10 via drop": False,
+        "ip route add 10.0.0.0/8 via drop table 10": False,
+        "ip route add 10.0.0.0/8 via drop": True,
+        "ip route add count 10 10.0.0.0/8 via drop": True,
+        "ip route add 2001:db8::/32 table 10 via drop": True,
+        "set interface ip table eth0 10": False,
+        "set interface ip table eth0 0": True,
+        "set interface ip6 table eth0 10": True,
+        "set interface ip address eth0 10.1.1.1/24": True,
+    }
+    cli.ip_table(engine, "add 10")
+    for line in lines:
+        with engine.configuration.noting(line):
+            pass
+    with engine.configuration.noting("ip table del 10"):
+        cli.ip_table(engine, "del 10")
+    assert [entry.line for entry in engine.configuration.entries] == [line for line, kept in lines.items() if kept]
+
+
 def test_tables_and_load_balances(engine: Any) -> None:
     cli.ip_table(engine, "add 10")
     assert shown(cli.show_ip_table, engine) == ["[0] table_id:0 ipv4-VRF:0", "[1] table_id:10 ipv4-VRF:10"]
