@@ -56,6 +56,19 @@ def subcommand(name: str, argv: list[str]) -> int:
     return int(importlib.import_module(f"pyvpp.{name}").main(argv))
 
 
+def ended(status: int) -> int:
+    """The exit status, for the interpreter to end with. A worker that hangs goes on while that takes everything apart,
+    and would meet memory that is gone: where there is one, the process ends here."""
+    from pyvpp.worker import is_any_left
+
+    if is_any_left():
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)
+    return status
+
+
 def run(options: argparse.Namespace, heir: "Heir | None" = None) -> int:
     """The main job, in the order that keeps the gap short: guardian, compile, look, take over, serve, restore.
 
@@ -85,7 +98,7 @@ def run(options: argparse.Namespace, heir: "Heir | None" = None) -> int:
     if os.geteuid() == 0:
         privileges.reduce()
     try:
-        return run_first(options, script) if heir is None else run_on(options, heir)
+        return ended(run_first(options, script) if heir is None else run_on(options, heir))
     except HandedOver as handed:
         successor = handed.successor
     from pyvpp.linux.keeper import REPLACED, become_keeper, is_kept

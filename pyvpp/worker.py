@@ -19,6 +19,7 @@ from pyvpp.tables import own_lines
 from pyvpp.trace import TRACE, TRACE_NUMBER_BITS, TRACE_RECORDS
 
 MAX_NODES = 8192
+THREAD_NAME = "vpp_wk_"  # and the worker's number
 
 
 def clock_rate() -> float:
@@ -146,7 +147,8 @@ class Worker:
         self.control[d.EPOLL_FD] = self.epoll.fileno()
         self.epoll.register(self.event, select.EPOLLIN | select.EPOLLET)
         self._set_data(self.event, d.WAKE)
-        self.thread = threading.Thread(target=self._live, args=(rounds,), name=f"vpp_wk_{self.index}", daemon=True)
+        name = f"{THREAD_NAME}{self.index}"
+        self.thread = threading.Thread(target=self._live, args=(rounds,), name=name, daemon=True)
         self.thread.start()
         with contextlib.suppress(OSError):  # what top and ps -L show; Python before 3.14 keeps the name to itself
             Path(f"/proc/self/task/{self.thread.native_id}/comm").write_text(self.thread.name)
@@ -224,6 +226,11 @@ class Worker:
 
 
 select_EPOLL_CTL_MOD = 3
+
+
+def is_any_left() -> bool:
+    """Whether any worker of this process runs at this moment."""
+    return any(thread.name.startswith(THREAD_NAME) for thread in threading.enumerate())
 
 
 def call_loop_once() -> None:
