@@ -71,6 +71,7 @@ def compiled() -> None:
     subprocess.run(command, check=True, capture_output=True, timeout=600, env=environment())
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("family", [4, 6])
 def test_the_gap_is_measured_by_a_stream_of_a_packet_a_millisecond(
     sandbox: Pair, family: int, capsys: pytest.CaptureFixture[str]
