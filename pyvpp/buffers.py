@@ -9,7 +9,8 @@ buffer given back is the first taken again: its lines are still in the cache, wh
 import ctypes
 import logging
 import mmap
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -156,11 +157,13 @@ EMIT_PACKETS = 12288  # a vector of 256 packets of 64 KiB, each cut into 46 for 
 class Heap:
     """The memory of all packets: slots first, then a reserved range into which drivers map their rings.
 
-    `array` is the whole range as bytes, `address` where it begins. `pages` says what it is made of.
+    `array` is the whole range as bytes, `address` where it begins. `pages` says what it is made of. `file` is a file
+    that holds the slots, which another process can map as well (memfd_create(2)): None while they are memory of this
+    process alone, as on ordinary pages, of which Linux makes larger ones by itself only in such memory.
     """
 
     _RESERVED = 8 << 30
-    _MAP_FIXED, _MAP_NORESERVE, _MAP_HUGETLB, _PROT_NONE = 0x10, 0x4000, 0x40000, 0
+    _MAP_FIXED, _MAP_NORESERVE, _PROT_NONE = 0x10, 0x4000, 0
 
     def __init__(self, small_buffers: int, hugepages: str = "auto") -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -175,6 +178,7 @@ class Heap:
         base = self._map(None, self._RESERVED + huge, self._PROT_NONE, anonymous | self._MAP_NORESERVE, -1)
         self._base = base
         self.address = -(-base // huge) * huge
+        self.file: int | None = None
         self.pages = self._map_slots(anonymous, hugepages)
         self._next_ring = self.slot_bytes
         self._free_rings: dict[int, list[int]] = {}
@@ -184,20 +188,56 @@ class Heap:
         result = self._mmap(address, length, protection, flags, fd, start)
         if result is None or result == ctypes.c_void_p(-1).value:
             code = ctypes.get_errno()
-            raise OSError(code, f"mmap of {length} bytes failed: {__import__('os').strerror(code)}")
+            raise OSError(code, f"mmap of {length} bytes failed: {os.strerror(code)}")
         return int(result)
 
     def _map_slots(self, anonymous: int, hugepages: str) -> str:
-        access = mmap.PROT_READ | mmap.PROT_WRITE
         if hugepages != "off":
             try:
-                flags = anonymous | self._MAP_FIXED | self._MAP_HUGETLB
-                self._map(self.address, self.slot_bytes, access, flags, -1)
+                self._map_file(self._new_file(os.MFD_HUGETLB | os.MFD_HUGE_2MB))
                 return HUGEPAGES
             except OSError as error:
                 log.info("no hugepages for the heap (%s): ordinary pages are used", error)
+        access = mmap.PROT_READ | mmap.PROT_WRITE
         self._map(self.address, self.slot_bytes, access, anonymous | self._MAP_FIXED | self._MAP_NORESERVE, -1)
         return ORDINARY_PAGES
+
+    def _new_file(self, kind: int = 0) -> int:
+        descriptor = os.memfd_create("pyvpp-heap", os.MFD_CLOEXEC | kind)
+        try:
+            os.ftruncate(descriptor, self.slot_bytes)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _map_file(self, descriptor: int) -> None:
+        access = mmap.PROT_READ | mmap.PROT_WRITE
+        try:
+            self._map(self.address, self.slot_bytes, access, mmap.MAP_SHARED | self._MAP_FIXED, descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise
+        if self.file is not None:
+            os.close(self.file)
+        self.file = descriptor
+
+    def share(self, used: Iterable[tuple[int, int]]) -> None:
+        """Puts the slots into a file, at the same addresses. Of what is in them only the ranges `used` stay, each an
+        offset and a length. While nobody reads or writes. Raises OSError; then nothing has changed."""
+        if self.file is not None:
+            return
+        kept = [(at, self.array[at : at + length].tobytes()) for at, length in used]
+        self._map_file(self._new_file())
+        for at, content in kept:
+            self.array[at : at + len(content)] = np.frombuffer(content, np.uint8)
+
+    def adopt(self, descriptor: int, pages: str) -> None:
+        """Has the slots of another process, from its file, in place of our own; what was in those is lost.
+
+        Raises OSError."""
+        self._map_file(descriptor)
+        self.pages = pages
 
     def map_ring(self, fd: int, length: int, start: int = 0) -> int:
         """Maps a file's memory (a packet socket's rings) from `start` on into the heap; returns its heap offset.
@@ -227,6 +267,9 @@ class Heap:
         if self._base:
             self._munmap(self._base, self._RESERVED + (2 << 20))
             self._base = 0
+        if self.file is not None:
+            os.close(self.file)
+            self.file = None
 
 
 class Buffers:
@@ -276,6 +319,24 @@ class Buffers:
         pool[POOL_ENTRIES : POOL_ENTRIES + len(kept)] = kept
         pool[POOL_SMALL] = len(kept)
         return free[positions]
+
+    def share(self) -> None:
+        """Has the packets lie in a file from now on, which another process can go on with; at a barrier only.
+
+        Raises OSError.
+        """
+        free = np.concatenate([self._free(pool, large) for pool in self.pools for large in (False, True)])
+        used = np.setdiff1d(np.arange(1, LARGE_BUFFERS + self.small, dtype=np.uint32), free)
+        self.heap.share((slot_start(b), LARGE_SLOT if b < LARGE_BUFFERS else SMALL_SLOT) for b in map(int, used))
+
+    def empty(self) -> None:
+        """Takes all buffers out of the pools: they are another process' for the time being. At a barrier only."""
+        for pool in self.pools:
+            pool[POOL_SMALL] = pool[POOL_LARGE] = 0
+
+    def fill(self, but: U32) -> None:
+        """Puts all buffers but for some into the pools that `empty` has emptied. At a barrier only."""
+        self.put_back(np.setdiff1d(np.arange(1, LARGE_BUFFERS + self.small, dtype=np.uint32), but))
 
     def charge(self, lent: U32, worker: int) -> bool:
         """Has a worker answer for small buffers that a device holds, in place of those who did; at a barrier only.

@@ -280,6 +280,10 @@ class Engine:
             pool[POOL_SMALL] -= 1
             self._inject_buffers.append(int(pool[POOL_ENTRIES + int(pool[POOL_SMALL])]))
 
+    def inject_from(self, buffers: list[int]) -> None:
+        """Packets of control code lie in these buffers from now on; those they had are the caller's."""
+        self._inject_buffers = list(buffers)
+
     @property
     def free_buffers(self) -> int:
         """Buffers that hold no packet: in the pools, or kept for packets of control code."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from pyvpp.configuration import Entry
 from pyvpp.device.af_packet import AfPacket
-from pyvpp.inheritance import Device
+from pyvpp.inheritance import Device, Loan, Memory
 from pyvpp.linux.capture import UplinkState
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Estate(msgspec.Struct):
     entries: list[Entry]
     extras: dict[str, Any]
     unconfirmed_until: float | None = None  # by the monotonic clock
+    memory: Memory | None = None  # of all packets, where it is a file
 
 
 class Rings(msgspec.Struct):
@@ -63,10 +64,12 @@ class Rings(msgspec.Struct):
 
 
 class Switch(msgspec.Struct):
-    """The last word of the old process. `since` is when it took its last packet, by the monotonic clock."""
+    """The last word of the old process. `since` is when it took its last packet, by the monotonic clock, and `loans`
+    the buffers that Linux has, by AF_XDP interface."""
 
     rings: dict[str, Rings]
     since: float
+    loans: dict[str, Loan] = {}
 
 
 class Numbers:

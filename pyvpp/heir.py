@@ -11,9 +11,10 @@ import socket
 import time
 from typing import TYPE_CHECKING, NoReturn
 
+from pyvpp import packet_memory
 from pyvpp.channel import Channel, Closed
 from pyvpp.configuration import repeat
-from pyvpp.device.uplink import AF_PACKET_DRIVER, Choice, add_uplink
+from pyvpp.device.uplink import AF_PACKET_DRIVER, AF_XDP_DRIVER, Choice, add_uplink
 from pyvpp.errors import OperatorError, in_one_line
 from pyvpp.estate import (
     BUILT,
@@ -29,7 +30,7 @@ from pyvpp.estate import (
     Switch,
     ring_rows,
 )
-from pyvpp.inheritance import Inheritance
+from pyvpp.inheritance import Inheritance, XdpSockets
 from pyvpp.linux.guardian import Guardian, start_guardian
 from pyvpp.linux.journal import adopt_lock
 from pyvpp.linux.taken import TakenUplink
@@ -85,11 +86,16 @@ class Heir:
         estate, given = self._channel.receive(Estate, WARM_SECONDS)
         devices = {name: device.mapped(given.__getitem__) for name, device in estate.devices.items()}
         engine.inheritance = Inheritance(devices)
+        memory = estate.memory.mapped(given.__getitem__) if estate.memory is not None else None
+        if memory is not None:
+            packet_memory.adopt(engine, memory)
         with engine.barrier():
             for each in estate.uplinks:
                 uplink = _uplink(each, given)
                 engine.uplinks.append(uplink)
-                add_uplink(engine, uplink, Choice(AF_PACKET_DRIVER, each.driver_reason))
+                by_xdp = isinstance(devices.get(f"host-{each.nic_name}"), XdpSockets)
+                driver = AF_XDP_DRIVER if by_xdp else AF_PACKET_DRIVER
+                add_uplink(engine, uplink, Choice(driver, each.driver_reason))
             failures = await repeat(engine, tree, estate.entries)
             failures += [f"no command makes {name} again" for name in engine.inheritance.unclaimed]
             if failures:
@@ -103,6 +109,8 @@ class Heir:
             self._channel.send(Said(BUILT))
             switch, _ = self._channel.receive(Switch, BUILT_SECONDS)
             _set_rings(engine, switch.rings)
+            if memory is not None:
+                packet_memory.take_over(engine, memory, switch.loans)
             if self.guardian:
                 self.guardian.arm()
             if estate.unconfirmed_until is not None:

@@ -47,6 +47,47 @@ class PacketSockets(msgspec.Struct, frozen=True, tag="af-packet"):
         return msgspec.structs.replace(self, queues=queues, ingress=ingress, egress=egress)
 
 
+class XdpSockets(msgspec.Struct, frozen=True, tag="af-xdp"):
+    """An AF_XDP device: its sockets by queue, whose umem is the heap, and what keeps its program where it is.
+
+    `sender` is the packet socket beside them, `options` what the operator chose.
+    """
+
+    queues: list[int]
+    program: list[int]
+    sender: int
+    egress: int | None
+    offload: int
+    options: dict[str, Any]
+    native: bool
+    zero_copy: bool
+    tx_metadata: bool
+    missed: int
+
+    def mapped(self, number: Mapping) -> XdpSockets:
+        return msgspec.structs.replace(
+            self,
+            queues=[number(fd) for fd in self.queues],
+            program=[number(fd) for fd in self.program],
+            sender=number(self.sender),
+            egress=None if self.egress is None else number(self.egress),
+        )
+
+
+class Loan(msgspec.Struct, frozen=True):
+    """What an AF_XDP device has lent to Linux at the moment of the switch.
+
+    `fill` and `tx` are what the rings' producers will be, by queue; `received` the buffers lent to receive into, by
+    queue, `sent` those to be sent and `pieces` in how many descriptors each: arrays of 32-bit numbers.
+    """
+
+    fill: list[int]
+    tx: list[int]
+    received: list[bytes]
+    sent: bytes
+    pieces: bytes
+
+
 class TapQueues(msgspec.Struct, frozen=True, tag="tap"):
     """A TAP or TUN. `namespace` is where its other end is, in the operator's words, and `netns` which that is."""
 
@@ -59,7 +100,20 @@ class TapQueues(msgspec.Struct, frozen=True, tag="tap"):
         return msgspec.structs.replace(self, fds=[number(fd) for fd in self.fds])
 
 
-Device = PacketSockets | TapQueues
+class Memory(msgspec.Struct, frozen=True):
+    """The packets' memory: a file, what it is made of, how it is divided into slots (see `layout`), and some buffers
+    that are the new process' before all others are."""
+
+    file: int
+    pages: str
+    slots: list[int]
+    buffers: list[int]
+
+    def mapped(self, number: Mapping) -> Memory:
+        return msgspec.structs.replace(self, file=number(self.file))
+
+
+Device = PacketSockets | XdpSockets | TapQueues
 
 
 class LeftDevice(msgspec.Struct, frozen=True):
@@ -82,6 +136,11 @@ class Inheritance:
         """What was handed over of an AF_PACKET interface."""
         found = self._devices.get(interface)
         return self._devices.pop(interface) if isinstance(found, PacketSockets) else None  # type: ignore[return-value]
+
+    def xdp_sockets(self, interface: str) -> XdpSockets | None:
+        """What was handed over of an AF_XDP interface."""
+        found = self._devices.get(interface)
+        return self._devices.pop(interface) if isinstance(found, XdpSockets) else None  # type: ignore[return-value]
 
     def queues(self, interface: str) -> TapQueues | None:
         """What was handed over of a TAP or TUN."""

@@ -3,11 +3,12 @@
 
 The new process, of the pyvpp that is installed by then, is started with the same arguments while the old one forwards.
 It compiles what is not compiled, builds its graph and says that it is warm. From now on nobody may change anything: the
-old one sends what is configured, as commands, and the descriptors of packet sockets, TAPs, TUNs and namespaces
-(SCM_RIGHTS). The new one makes its interfaces on them, gives the commands again, and says that it is built; its
-workers stand still. Then comes the switch: the old one takes no more packets, ends what it has begun, and says where in
-the rings it stopped; the new one says that it goes on, and does. Packets that come meanwhile wait in the same rings
-and queues, of which none was opened or closed.
+old one sends what is configured, as commands, and the descriptors (SCM_RIGHTS) of packet and AF_XDP sockets, TAPs, TUNs
+and namespaces, and of the packets' memory where that is a file (`packet_memory`). The new one makes its interfaces on
+them, gives the commands again, and says that it is built; its workers stand still. Then comes the switch: the old one
+takes no more packets, ends what it has begun (`standstill`), and says where in the rings it stopped and which buffers
+Linux has; the new one says that it goes on, and does. Packets that come meanwhile wait in the same rings and queues, of
+which none was opened or closed.
 
 Until that last word the old one goes on whatever happens to the new one; after it the new one is alone, and has a
 guardian of its own. `pyvpp upgrade` asks for all this and so does SIGHUP.
@@ -28,6 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyvpp import packet_memory
 from pyvpp.channel import Channel, Closed
 from pyvpp.cli.client import SOCKET_NAME, Client, NoServerError, show
 from pyvpp.cli.server import put_in_place
@@ -52,27 +54,26 @@ from pyvpp.estate import (
     Switch,
     ring_rows,
 )
-from pyvpp.inheritance import Device
+from pyvpp.inheritance import Device, Memory
 from pyvpp.interface import HOST
 from pyvpp.linux.journal import lock_of
 from pyvpp.linux.keeper import KEPT, is_kept, pass_signals_on
 from pyvpp.options import DEFAULT_RUNTIME_DIR, HANDOVER, Parser
 from pyvpp.service import is_managed, notify
+from pyvpp.standstill import take_no_more
 
 if TYPE_CHECKING:
     from pyvpp.engine import Engine
 
 log = logging.getLogger(__name__)
 
-ROUNDS_TO_DRAIN = 3  # a packet that control code sent, its answer, and what that makes
-
 
 def check(engine: Engine) -> None:
     """Raises OperatorError when there is a device that nobody else can go on with."""
     for interface in engine.interfaces:
-        if isinstance(interface.device, AfXdp):
+        if isinstance(interface.device, AfXdp) and engine.buffers.heap.file is None:
             raise OperatorError(
-                f"{interface.name} is driven by AF_XDP, whose buffers are this process' own; restart pyvpp instead: "
+                f"{interface.name} is driven by AF_XDP, and its buffers are this process' own; restart pyvpp instead: "
                 f"pods' connections stay, packets are lost for as long as a take-over takes"
             )
 
@@ -136,16 +137,20 @@ async def hand_over(engine: Engine, runtime_dir: str) -> tuple[subprocess.Popen[
     check(engine)
     channel, theirs = Channel.pair()
     process = _start_successor(theirs)
+    memory: Memory | None = None
     try:
         await _hear(channel, process, WARM, WARM_SECONDS)
         engine.configuration.frozen = f"process {process.pid} is about to take over; try again in a moment"
-        estate, descriptors = _estate(engine, runtime_dir)
+        memory = packet_memory.offer(engine)
+        estate, descriptors = _estate(engine, runtime_dir, memory)
         await asyncio.to_thread(channel.send, estate, descriptors)
         await _hear(channel, process, BUILT, BUILT_SECONDS)
         text = _switch(engine, channel, process, runtime_dir)
     except BaseException as error:
         process.kill()
         await asyncio.to_thread(process.wait)
+        if memory is not None:
+            packet_memory.withdraw(engine, memory)
         engine.configuration.frozen = ""
         if isinstance(error, Closed):
             raise OperatorError("the new process ended before it had everything; this one goes on") from None
@@ -202,7 +207,7 @@ def _understand(channel: Channel, process: subprocess.Popen[bytes], step: str, s
     return said.text
 
 
-def _estate(engine: Engine, runtime_dir: str) -> tuple[Estate, list[int]]:
+def _estate(engine: Engine, runtime_dir: str, memory: Memory | None) -> tuple[Estate, list[int]]:
     """What is handed over, and its descriptors."""
     number = Numbers()
     uplinks = []
@@ -223,23 +228,26 @@ def _estate(engine: Engine, runtime_dir: str) -> tuple[Estate, list[int]]:
         )
     devices: dict[str, Device] = {}
     for interface in engine.interfaces:
-        if isinstance(interface.device, AfPacket) or (isinstance(interface.device, Tap) and not interface.flags & HOST):
+        kind = type(interface.device)
+        if kind in (AfPacket, AfXdp) or (kind is Tap and not interface.flags & HOST):
             devices[interface.name] = interface.device.estate().mapped(number)
     extras: dict[str, Any] = {}
     engine.events.fire("hand-over", extras)
     lock = number(lock_of(runtime_dir).descriptor)
+    given = memory.mapped(number) if memory is not None else None
     entries, until = engine.configuration.entries, engine.confirmation and engine.confirmation.until
-    return Estate(os.getpid(), lock, uplinks, devices, entries, extras, until), number.descriptors
+    return Estate(os.getpid(), lock, uplinks, devices, entries, extras, until, given), number.descriptors
 
 
 def _switch(engine: Engine, channel: Channel, process: subprocess.Popen[bytes], runtime_dir: str) -> str:
     """The moment itself. Returns with the workers at the barrier, which nobody lifts any more."""
     since = time.monotonic()
     try:
-        _take_no_more(engine)
+        if left := take_no_more(engine):
+            log.warning("%d packets on their way from worker to worker are lost", left)
         with contextlib.ExitStack() as still:
             still.enter_context(engine.barrier())
-            channel.send(Switch(_rings_of(engine), since))
+            channel.send(Switch(_rings_of(engine), since, packet_memory.loans(engine)))
             try:
                 text = _understand(channel, process, GOING, SWITCH_SECONDS)
             except OperatorError:
@@ -249,6 +257,7 @@ def _switch(engine: Engine, channel: Channel, process: subprocess.Popen[bytes], 
                     raise
                 text = f"process {process.pid} went on, and was killed"  # Linux gets its NIC from its guardian
             still.pop_all()
+            packet_memory.leave(engine)
     except BaseException:
         engine.set_inputs()
         raise
@@ -262,17 +271,6 @@ def _went_on(channel: Channel) -> bool:
         return channel.receive(Said, 0)[0].step == GOING
     except (Closed, OSError, ValueError):
         return False
-
-
-def _take_no_more(engine: Engine) -> None:
-    """Workers finish what they have begun, and ask no input any more."""
-    with engine.barrier():
-        for worker in engine.workers:
-            worker.inputs[0] = 0
-    for _ in range(ROUNDS_TO_DRAIN):
-        engine.synchronize()
-        engine.drain_punts()
-    engine.synchronize()
 
 
 def _rings_of(engine: Engine) -> dict[str, Rings]:

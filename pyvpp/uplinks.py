@@ -90,6 +90,7 @@ async def give_back(engine: "Engine", options: argparse.Namespace, hung: bool) -
     from pyvpp.linux.hooks import AFTER_RESTORE, BEFORE_RESTORE
     from pyvpp.linux.journal import pending
     from pyvpp.linux.restore import restore
+    from pyvpp.standstill import take_no_more
 
     notify("STOPPING=1")
     runtime_dir = options.runtime_dir
@@ -101,6 +102,8 @@ async def give_back(engine: "Engine", options: argparse.Namespace, hung: bool) -
     gaps: dict[str, float] = {}
     problems = await asyncio.to_thread(partial(restore, runtime_dir, gaps=gaps)) if engine.uplinks else []
     if not hung:  # a thread that hangs cannot be waited for; it ends with the process
+        if unread := take_no_more(engine):
+            log.warning("%d packets on their way from worker to worker are lost", unread)
         engine.stop()
     for problem in problems:
         print(f"pyvpp: restore: {problem}", file=sys.stderr)

@@ -26,7 +26,7 @@ import mmap
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -47,8 +47,10 @@ from pyvpp.device.ipip_segments import leave_ipip
 from pyvpp.device.linux_interface import LinuxInterface
 from pyvpp.device.offload import offload_of
 from pyvpp.errors import OperatorError
+from pyvpp.inheritance import Loan, XdpSockets
 from pyvpp.linux import netns, xdp_features
 from pyvpp.tables import clear_row
+from pyvpp.typing import U32
 
 T = TypeVar("T")
 
@@ -148,16 +150,52 @@ class AfXdp:
         self._missed = 0
         self._namespace = namespace
         self._let_go = True
+        self._lends = True  # False: Linux has our buffers already
         self._rows: list[int] = []
         self._sender: socket.socket | None = None
         self._egress: int | None = None
         netns.run_in(namespace, self._open)
 
+    @classmethod
+    def inherited(
+        cls, linux_name: str, heap: RingHeap, namespace: int | None, given: XdpSockets, *, all_multicast: bool = False
+    ) -> AfXdp:
+        """The device that another process had open, whose heap is ours by now. Raises OSError when the interface is
+        gone."""
+        device = cls.__new__(cls)
+        device.linux_name, device._namespace, device._heap = linux_name, namespace, heap
+        device._all_multicast = all_multicast
+        netns.run_in(namespace, device._look)
+        if all_multicast:
+            device.linux.accept_all_multicast()
+        chosen = given.options
+        device.options = Options(**{**chosen, "copy": Copy(chosen["copy"]), "attach": Attach(chosen["attach"])})
+        device.way, device.offload = Way(given.native, given.zero_copy), given.offload
+        device._fds, device._egress, device._sender = given.program, given.egress, socket.socket(fileno=given.sender)
+        device.queues = [
+            Queue.inherited(number, device.options, heap, descriptor, given.tx_metadata)
+            for number, descriptor in enumerate(given.queues)
+        ]
+        device._missed, device._rows, device._let_go, device._lends = given.missed, [], True, False
+        return device
+
+    def estate(self) -> XdpSockets:
+        """What another process needs to go on with it, but for the heap and what is lent: see `loan`."""
+        assert self._sender is not None
+        return XdpSockets(
+            list(self.poll_fds()), self._fds, self._sender.fileno(), self._egress, self.offload,
+            {**asdict(self.options), "copy": self.options.copy.value, "attach": self.options.attach.value},
+            self.way.native, self.way.zero_copy, self.queues[0].tx_metadata, self._missed,
+        )  # fmt: skip
+
     # ---- open ---------------------------------------------------------------------------------------------------
-    def _open(self) -> None:
+    def _look(self) -> None:
         self.linux = LinuxInterface(self.linux_name)
         self.driver = self.linux.driver()
         self.features = xdp_features.read(self.linux.ifindex)
+
+    def _open(self) -> None:
+        self._look()
         try:
             self._check()
             self.offload = offload_of(self.linux_name)
@@ -280,7 +318,8 @@ class AfXdp:
             self._rows.append(row)
             queue.map(rx_row, tx_row)
             rx_row.sw_if_index = sw_if_index
-            rx_row.fill_next = self._lend(buffers, rx_row, row, workers[queue.number % len(workers)])
+            if self._lends:
+                rx_row.fill_next = self._lend(buffers, rx_row, row, workers[queue.number % len(workers)])
             tx_row.send_fd = self._sender.fileno() if self._sender else -1
             tx_row.boundary, tx_row.metadata = self.boundary, int(self._leaves_checksums())
             rx_row.slots, tx_row.slots = self.options.rx_slots, self.options.tx_slots
@@ -303,6 +342,32 @@ class AfXdp:
         heap[at : at + wanted * ADDRESS_BYTES].view(np.uint64)[:] = small_slots(taken)
         heap[int(row.fill_producer) :][:4].view(np.uint32)[0] = wanted
         return wanted
+
+    def loan(self, buffers: Buffers, tables: Any, sw_if_index: int) -> Loan:
+        """Which buffers Linux has and where in the rings we are, for another process; to be done at a barrier."""
+        meta = buffers.meta
+        received = [np.flatnonzero((meta["flags"] == LENT_RX) & (meta["rx"] == row)) for row in self._rows]
+        sent = np.flatnonzero((meta["flags"] & LENT_TX != 0) & (meta["tx"] == sw_if_index))
+        return Loan(
+            [int(tables["af_xdp_rx_queues"].array["fill_next"][row]) for row in self._rows],
+            [int(tables["af_xdp_tx_queues"].array["tx_next"][row]) for row in self._rows],
+            [each.astype(np.uint32).tobytes() for each in received],
+            sent.astype(np.uint32).tobytes(),
+            meta["feature"][sent].tobytes(),
+        )
+
+    def lent_by_another(self, buffers: Buffers, tables: Any, sw_if_index: int, loan: Loan) -> U32:
+        """Goes on where another process was that had lent these buffers; to be done at a barrier. Answers which."""
+        meta = buffers.meta
+        for row, fill_next, tx_next, received in zip(self._rows, loan.fill, loan.tx, loan.received, strict=True):
+            tables["af_xdp_rx_queues"].array["fill_next"][row] = fill_next
+            tables["af_xdp_tx_queues"].array["tx_next"][row] = tx_next
+            lent = np.frombuffer(received, np.uint32)
+            meta["flags"][lent], meta["rx"][lent], meta["ref"][lent] = LENT_RX, row, 1
+        sent = np.frombuffer(loan.sent, np.uint32)
+        meta["flags"][sent], meta["tx"][sent], meta["ref"][sent] = LENT_TX, sw_if_index, 1
+        meta["feature"][sent] = np.frombuffer(loan.pieces, np.uint32)
+        return np.concatenate([np.frombuffer(each, np.uint32) for each in (*loan.received, loan.sent)])
 
     def read_by(self, buffers: Buffers, queue: int, worker: int) -> None:
         """Charges the buffers that Linux has for a receive queue to the worker that is going to read it; at a barrier.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pyvpp.engine import Engine
     from pyvpp.worker import Worker
 
+log = logging.getLogger(__name__)
+
 KIND = "af-xdp"
 
 
@@ -28,10 +31,15 @@ def add_af_xdp_interface(
     name = name or engine.interfaces.free_name(f"{linux_name}/")
     if engine.interfaces.by_name(name):
         raise OperatorError(f"interface {name} exists already")
+    given = engine.inheritance.xdp_sockets(name)
     try:
-        device = AfXdp(linux_name, engine.buffers.heap, namespace, options, all_multicast=uplink)
-        if not uplink:
-            device.leave_ipip()
+        if given is not None:
+            device = AfXdp.inherited(linux_name, engine.buffers.heap, namespace, given, all_multicast=uplink)
+        else:
+            _share_packets(engine)
+            device = AfXdp(linux_name, engine.buffers.heap, namespace, options, all_multicast=uplink)
+            if not uplink:
+                device.leave_ipip()
     except OSError as error:
         raise OperatorError(f"Linux interface {linux_name}: {os.strerror(error.errno or 0)}") from error
     try:
@@ -71,3 +79,12 @@ def add_af_xdp_interface(
 
         engine.add_input("af-xdp-input", node, interface, [fd], worker, instance=first + number, placed=placed)
     return interface
+
+
+def _share_packets(engine: Engine) -> None:
+    """Linux keeps the very memory that it is told of, so it has to be such that another process can go on with."""
+    try:
+        with engine.barrier():
+            engine.buffers.share()
+    except OSError as error:
+        log.warning("packets lie in memory of this process alone, it cannot be upgraded: %s", error)

@@ -129,6 +129,15 @@ class Queue:
             self.socket.close()
             raise
 
+    @classmethod
+    def inherited(cls, number: int, options: Options, heap: RingHeap, descriptor: int, tx_metadata: bool) -> Queue:
+        """The socket that another process had open, whose heap is ours by now."""
+        queue = cls.__new__(cls)
+        queue.number, queue.options, queue.tx_metadata = number, options, tx_metadata
+        queue._heap, queue._first, queue._mapped = heap, None, []
+        queue.socket = socket.socket(AF_XDP, socket.SOCK_RAW, 0, fileno=descriptor)  # which it cannot be asked
+        return queue
+
     def _register_umem(self) -> bool:
         """Answers whether metadata of packets to be sent is understood (Linux 6.8)."""
 

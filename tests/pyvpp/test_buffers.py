@@ -158,3 +158,29 @@ def test_a_ring_is_memory_of_the_heap():
     finally:
         os.close(fd)
         buffers.heap.close()
+
+
+def test_memory_that_another_goes_on_with():
+    """What is in use stays, at the same addresses, and is the other's as well."""
+    mine, other = Buffers(SMALL, workers=2, hugepages="off"), Buffers(SMALL, workers=2, hugepages="off")
+    used = [int(take(pool)) for pool in mine.pools for take in (take_small, take_large) for _ in range(3)]
+    address = mine.heap.address
+    for b in used:
+        mine.heap.array[slot_start(b) : slot_start(b) + 4] = list(b.to_bytes(4))
+    mine.share()
+    file = mine.heap.file
+    mine.share()
+    assert (mine.heap.address, mine.heap.file) == (address, file)
+    other.heap.adopt(os.dup(file), mine.heap.pages)
+    for heap in (mine.heap, other.heap):
+        assert [int.from_bytes(heap.array[slot_start(b) :][:4].tobytes()) for b in used] == used
+    other.heap.array[slot_start(used[0])] = 0xA5
+    assert mine.heap.array[slot_start(used[0])] == 0xA5
+    other.empty()
+    assert other.free == 0
+    other.fill(np.array(used, np.uint32))
+    free = [int(b) for pool in other.pools for large in (False, True) for b in other._free(pool, large)]
+    assert sorted([*free, *used]) == list(range(1, LARGE_BUFFERS + SMALL))
+    for each in (mine, other):
+        each.heap.close()
+        assert each.heap.file is None

@@ -21,6 +21,7 @@ from pyvpp.engine import Engine
 from pyvpp.jit import COMPILED
 from pyvpp.packet_generator import Stream, generator_of
 from pyvpp.pcap import KINDS, PacketCapture
+from pyvpp.standstill import take_no_more
 from pyvpp_nodes.bench.exceptions import arriving
 from pyvpp_nodes.bench.ground import BASE, ROUTE, flow, inner
 
@@ -123,6 +124,25 @@ def test_flows_are_spread_and_stay_in_order(make: Callable[..., Stand], workers:
     assert stand.vectors("worker-handoff") == [n] + [0] * (workers - 1)
     assert stand.vectors("worker-handoff-input")[1:] == forwarded[1:]
     assert stand.pools() == before
+
+
+def test_workers_come_to_rest_with_nothing_between_them(make: Callable[..., Stand]) -> None:
+    """As before an upgrade: what one has handed to another is forwarded first, and then nothing moves any more."""
+    stand = make()
+    stand.run("set interface handoff pg0 workers 1")
+    stream = stand.stream(numbered(64))
+    stand.engine.start()
+    for _ in range(3):
+        already = stand.vectors("pg1-tx")[1]
+        stand.until(lambda already=already: stand.vectors("pg1-tx")[1] > already + 10_000)  # type: ignore[misc]
+        assert take_no_more(stand.engine) == 0
+        ring = stand.rings()[0, 1]
+        assert stand.generator.sent(stream) == sum(stand.vectors("pg1-tx")) + ring["congestion_drops"]
+        sent = stand.generator.sent(stream)
+        stand.engine.synchronize()
+        assert stand.generator.sent(stream) == sent
+        stand.engine.set_inputs()
+    stand.settle()
 
 
 def test_a_million_packets_one_way_leave_the_pools_as_they_were(make: Callable[..., Stand]) -> None:
