@@ -584,6 +584,10 @@ class Wire:
             self.failure.append(error)
 
 
+TO_SEND_ALL = 120.0
+"""Seconds; `sendall` counts them for the whole, and a thread of Python carries it: 20 were too few on a busy machine."""
+
+
 def transfer(client: Callable[[], socket.socket], server: Callable[[], socket.socket], address: str, n: int) -> None:
     """n bytes of TCP from client to server and back, compared."""
     payload = np.random.default_rng(7).integers(0, 256, n, np.uint8).tobytes()
@@ -591,19 +595,19 @@ def transfer(client: Callable[[], socket.socket], server: Callable[[], socket.so
     with server() as listener, client() as sender:
         listener.bind(("0.0.0.0", 5000))
         listener.listen()
-        listener.settimeout(20)
+        listener.settimeout(TO_SEND_ALL)
 
         def echo() -> None:
             connection, _ = listener.accept()
             with connection:
-                connection.settimeout(20)
+                connection.settimeout(TO_SEND_ALL)
                 while chunk := connection.recv(1 << 20):
                     received.append(chunk)
                 connection.sendall(b"".join(received))
 
         thread = threading.Thread(target=echo)
         thread.start()
-        sender.settimeout(20)
+        sender.settimeout(TO_SEND_ALL)
         sender.connect((address, 5000))
         sender.sendall(payload)
         sender.shutdown(socket.SHUT_WR)
