@@ -6,6 +6,7 @@ What takes long to import is imported late: the guardian comes first.
 
 import argparse
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -160,6 +161,7 @@ class Dataplane:
         from pyvpp.linux.keeper import die_with_keeper
 
         engine, options, loop = self.engine, self.options, asyncio.get_running_loop()
+        gc.freeze()  # looking through what numba has made for garbage takes 85 ms, and workers may wait at the barrier
         engine.start()
         for name in options.check:
             print(f"pyvpp: {await self.reloader.reload(name, checked=True)}", flush=True)
