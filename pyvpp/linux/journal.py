@@ -18,9 +18,9 @@ import msgspec
 
 from pyvpp.errors import OperatorError
 from pyvpp.linux.capture import UplinkState
+from pyvpp.linux.keeper import LOCK_NAME
 
 JOURNAL_NAME = "journal.json"
-LOCK_NAME = "pyvpp.lock"
 VERSION = 2
 
 

@@ -18,6 +18,7 @@ import signal
 import sys
 from pathlib import Path
 
+LOCK_NAME = "pyvpp.lock"  # in a runtime directory, signed by the process that has it
 _PR_SET_CHILD_SUBREAPER = 36
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 REPLACED = 75  # the exit status of one that another process has replaced
@@ -60,9 +61,7 @@ def become_keeper(runtime_dir: str, process: int) -> None:
 
 
 def _signed(runtime_dir: str) -> int:
-    """The process that has the runtime directory."""
-    from pyvpp.linux.journal import LOCK_NAME
-
+    """The process that has the runtime directory. Imports nothing: a signal may come while something is imported."""
     return int(Path(runtime_dir, LOCK_NAME).read_text())
 
 
