@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,9 +74,18 @@ def test_every_length():
         assert result.nexts == [Next.IP4 if n >= 34 else output_of(UPLINK_INDEX)]
 
 
-def test_every_length_behind_a_tag():
-    frame = ethernet(PACKETS["to a pod"][0])
+@pytest.mark.parametrize("name", ROUTED)
+def test_every_length_behind_a_tag(name):
+    """Also where the address is cut off behind what its route needs."""
+    frame = ethernet(PACKETS[name][0])
     whole = frame[:12] + b"\x81\0\0\x0a" + frame[12:]
     for n in range(len(whole) + 1):
         result = run_kernel(host_input, [Packet(whole[:n], rx=HOST_INDEX)], TABLES)
         assert result.nexts == [Next.IP4 if n >= 38 else output_of(UPLINK_INDEX)]
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_each_tag(tag):
+    frame = ethernet(PACKETS["to a pod"][0])
+    result = run_kernel(host_input, [Packet(frame[:12] + tag + frame[12:], rx=HOST_INDEX)], TABLES)
+    assert result.nexts == [output_of(UPLINK_INDEX) if TAGS[tag] in (None, OWN_VLAN) else Next.IP4]

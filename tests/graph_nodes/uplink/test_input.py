@@ -153,3 +153,28 @@ def test_every_length_behind_a_tag():
         result = run_kernel(uplink_input, [Packet(whole[:n], rx=UPLINK_INDEX)], TABLES)
         assert result.nexts == [Next.IP4 if n >= 18 + 28 else output_of(HOST_INDEX)]
         assert result.packets == [whole[18:n] if n >= 18 + 28 else whole[:n]]
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_arp_behind_each_tag(tag):
+    """A copy is received by the VLAN it came in; the uplink's own counters do not change, the VLAN's do."""
+    frame = REPLY[:12] + tag + REPLY[12:]
+    result = run_kernel(uplink_input, [Packet(frame, rx=UPLINK_INDEX)], TABLES)
+    owner, counted = TAGS[tag], result.tables["interface_rx"]
+    if owner == OWN_VLAN:
+        assert (result.nexts, result.packets, result.emitted) == ([Next.ETHERNET], [frame], [])
+    else:
+        assert (result.nexts, result.packets) == ([output_of(HOST_INDEX)], [frame])
+        assert [(data, int(m["rx"])) for (data, _), m in zip(result.emitted, result.emitted_meta, strict=True)] == (
+            [] if owner is None else [(REPLY[14:], owner)]
+        )
+    shared = {owner} - {None, OWN_VLAN, UPLINK_INDEX}
+    assert {sub: int(n) for sub, n in enumerate(counted["packets"]) if n} == dict.fromkeys(shared, 1)
+    assert {sub: int(n) for sub, n in enumerate(counted["bytes"]) if n} == dict.fromkeys(shared, len(frame))
+
+
+def test_a_tag_that_is_cut_off_is_the_hosts():
+    whole = ethernet(b"\0\x14\x08\0" + PACKETS["to a pod"][0], ethertype=0x8100)
+    for n in range(len(whole) + 1):
+        result = run_kernel(uplink_input, [Packet(whole[:n], rx=UPLINK_INDEX)], TABLES)
+        assert result.nexts == [Next.ETHERNET if n >= 18 else output_of(HOST_INDEX)]
