@@ -12,8 +12,9 @@ import sys
 
 import pytest
 
+from tests.system import process
 from tests.system.conftest import Pair, differences, wait_for_link_local
-from tests.system.process import eventually, ping, running
+from tests.system.process import eventually, ping
 from tests.system.test_takeover import FORWARDER, assert_nothing_left, start, stop, wait_until_restored
 
 OTHER_KIND = """
@@ -75,13 +76,13 @@ def view(sandbox: Pair) -> dict[str, object]:
 
 def test_it_is_on_the_tap_and_back(sandbox: Pair, forwarder: str) -> None:
     before, seen = sandbox.host.snapshot(sysctls_of=NAME), view(sandbox)
-    process = start(sandbox, forwarder)
+    taker = start(sandbox, forwarder)
     assert "tun" in sandbox.host.ip("-d", "link", "show", "eth0")
     assert view(sandbox) == seen
     if forwarder != FORWARDER:  # whose packet socket gets frames without their tags
         assert ping(sandbox.peer, ADDRESS) == 1
         assert ping(sandbox.host, OF_PEER) == 1
-    stop(process)
+    stop(taker)
     assert differences(before, sandbox.host.snapshot(sysctls_of=NAME)) == []
     assert view(sandbox) == seen
     assert ping(sandbox.peer, ADDRESS) == 1
@@ -89,29 +90,29 @@ def test_it_is_on_the_tap_and_back(sandbox: Pair, forwarder: str) -> None:
 
 def test_after_a_kill_the_guardian_puts_it_back(sandbox: Pair, forwarder: str) -> None:
     before, seen = sandbox.host.snapshot(sysctls_of=NAME), view(sandbox)
-    process = start(sandbox, forwarder)
-    process.kill()
-    process.wait()
+    taker = start(sandbox, forwarder)
+    taker.kill()
+    taker.wait()
     wait_until_restored(sandbox)
     assert differences(before, sandbox.host.snapshot(sysctls_of=NAME)) == []
     assert view(sandbox) == seen
 
 
 def test_what_the_host_changes_meanwhile_is_kept(sandbox: Pair, forwarder: str) -> None:
-    process = start(sandbox, forwarder)
+    taker = start(sandbox, forwarder)
     sandbox.host.ip("addr", "add", "10.99.8.1/24", "dev", NAME)
     sandbox.host.ip("route", "del", "10.98.0.0/16")
     sandbox.host.ip("route", "add", "10.97.0.0/16", "via", OF_PEER, "dev", NAME)
     seen = view(sandbox)
-    stop(process)
+    stop(taker)
     assert view(sandbox) == seen
     assert "10.99.8.1/24" in seen["addresses"] and "10.97.0.0/16" in str(seen["routes"])
 
 
 def test_what_the_host_removes_meanwhile_stays_away(sandbox: Pair, forwarder: str) -> None:
-    process = start(sandbox, forwarder)
+    taker = start(sandbox, forwarder)
     sandbox.host.ip("link", "del", NAME)
-    stop(process)
+    stop(taker)
     assert NAME not in sandbox.host.ip("link")
 
 
@@ -138,29 +139,39 @@ stacked.make = refuse_once
 def test_it_alone_can_be_an_uplink(sandbox: Pair, forwarder: str) -> None:
     """What it is built on stays with Linux, and with it all other traffic."""
     before, seen = sandbox.host.snapshot(sysctls_of=NAME), view(sandbox)
-    process = start(sandbox, FORWARDER.replace('inspect_uplink("eth0")', f'inspect_uplink("{NAME}")'))
+    taker = start(sandbox, FORWARDER.replace('inspect_uplink("eth0")', f'inspect_uplink("{NAME}")'))
     assert "tun" in sandbox.host.ip("-d", "link", "show", NAME)
     assert "veth" in sandbox.host.ip("-d", "link", "show", "eth0")
     assert ping(sandbox.peer, ADDRESS) == 1
     assert ping(sandbox.host, OF_PEER) == 1
     assert ping(sandbox.peer, "10.77.0.1") == 1
-    stop(process)
+    stop(taker)
     assert differences(before, sandbox.host.snapshot(sysctls_of=NAME)) == []
     assert view(sandbox) == seen
 
 
-def test_pyvpp_and_the_host_share_a_vlan(sandbox: Pair, forwarder: str) -> None:
-    """The host speaks to its neighbor in there as before, and a pod's packets find their way in and out."""
-    if forwarder != FORWARDER:
-        pytest.skip("this kernel has no VLANs")
-    seen, pod = view(sandbox), sandbox.namespace("pod")
-    sandbox.peer.ip("route", "add", "10.80.0.0/16", "via", ADDRESS)
-    with running(sandbox, sandbox.host, "--uplink", "eth0") as pyvpp:
-        pyvpp.ctl(f"create tap tun host-ns {pod.name} host-if-name eth0 host-ip4-addr 10.80.1.2/32")
+def test_pyvpp_and_the_host_share_it(sandbox: Pair, forwarder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host speaks to its neighbor in there as before; a pod's packets find their way in and out, tagged."""
+    seen, prelude = view(sandbox), forwarder.removesuffix(FORWARDER)
+    if prelude:
+        script = prelude + "import sys; from pyvpp.main import main; sys.exit(main(sys.argv[1:]))"
+        monkeypatch.setattr(process, "pyvpp_command", lambda *options: (sys.executable, "-c", script, *options))
+    with process.running(sandbox, sandbox.host, "--uplink", "eth0") as pyvpp:
         assert view(sandbox) == seen
-        eventually(lambda: ping(sandbox.peer, ADDRESS), "the host answers in its VLAN")
+        eventually(lambda: ping(sandbox.peer, ADDRESS), "the host answers")
         assert ping(sandbox.host, OF_PEER) == 1
-        eventually(lambda: ping(sandbox.peer, "10.80.1.2"), "the pod answers")
-        assert ping(pod, OF_PEER) == 1
-        assert pyvpp.interface("host-eth0.7")["counters"]["tx packets"]
+        (shared,) = pyvpp.data("show vlan")
+        assert shared["parent"] == "host-eth0" and shared["admin_up"]
+        assert f"L3 {ADDRESS}/24" in pyvpp.ctl(f"show interface address {shared['name']}")
+        if not prelude:
+            to_and_from_a_pod(sandbox, pyvpp)
     assert view(sandbox) == seen
+
+
+def to_and_from_a_pod(sandbox: Pair, pyvpp: process.Pyvpp) -> None:
+    pod = sandbox.namespace("pod")
+    pyvpp.ctl(f"create tap tun host-ns {pod.name} host-if-name eth0 host-ip4-addr 10.80.1.2/32")
+    sandbox.peer.ip("route", "add", "10.80.0.0/16", "via", ADDRESS)
+    eventually(lambda: ping(sandbox.peer, "10.80.1.2"), "the pod answers")
+    assert ping(pod, OF_PEER) == 1
+    assert pyvpp.interface("host-eth0.7")["counters"]["tx packets"]
