@@ -16,7 +16,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from pyvpp.linux import ethtool
 from tests.system.conftest import Namespace, Pair, Sandbox
-from tests.system.process import Pyvpp, eventually, ping, running
+from tests.system.process import Pyvpp, eventually, ping, pyvpp_command, running
 from tests.system.test_offloads import EVERY, bad_checksums
 from tests.system.traffic import datagrams, transfer
 from tests.system.vlans import Wire, in_vlan
@@ -193,3 +193,22 @@ def test_vlans_on_an_uplink(sandbox: Pair) -> None:
         assert ping(sandbox.peer, "10.77.0.1") == 1
         assert pyvpp.interface("host-eth0.20")["counters"]["rx packets"] == 1
         assert pyvpp.counter("uplink-input", "to a subinterface of pyvpp's own") == 1
+
+
+def test_vlans_go_on_after_an_upgrade(sandbox: Pair) -> None:
+    """The same, with the same numbers, in the process that goes on."""
+    script = sandbox.directory / "setup"
+    mac = mac_of(sandbox.peer)
+    script.write_text(UPLINK_SETUP + f"set ip neighbor host-eth0.20 10.62.0.2 {mac} static\n")
+    with running(sandbox, sandbox.host, "--uplink", "eth0", "--exec", script) as pyvpp:
+        pyvpp.ctl("create sub-interfaces host-eth0 30 dot1ad 300")
+        pyvpp.ctl("create sub-interfaces host-eth0.30 7")
+        before = pyvpp.data("show vlan")
+        assert [each["name"] for each in before] == ["host-eth0.20", "host-eth0.30", "host-eth0.30.7"]
+        sandbox.host.run(*pyvpp_command("upgrade", "--runtime-dir", pyvpp.runtime_dir))
+        assert pyvpp.data("show vlan") == before
+        echo = IP(src="10.62.0.2", dst="10.62.0.1") / ICMP(id=3) / b"after an upgrade"
+        with Wire(sandbox.peer) as wire:
+            wire.send(bytes(Ether(src=mac, dst=mac_of(sandbox.host)) / Dot1Q(vlan=20) / echo))
+            reply = wire.until(b"after an upgrade")
+        assert (reply.vlan, Ether(reply.frame)[ICMP].type) == (20, 0)
