@@ -124,6 +124,7 @@ class Dataplane:
         from pyvpp.cli.server import CliServer
         from pyvpp.confirm import Confirmation
         from pyvpp.device.interfaces import follow_devices
+        from pyvpp.follower import Follower
         from pyvpp.linux.hooks import Hooks
         from pyvpp.plugin.reload import Reloader
         from pyvpp.state_file import StateFile
@@ -140,7 +141,9 @@ class Dataplane:
         self.upgrades = engine.upgrade = Upgrades(engine, options.runtime_dir, self.stop.set)
         self.confirmation = engine.confirmation = Confirmation(options.runtime_dir, guardian)
         self._watchdog = Watchdog(engine, options.watchdog)
+        self._follower = Follower(engine, options.runtime_dir, self._on_loss)
         self.hung = ""  # what stands still, which ends this
+        self.lost = ""  # without what this cannot go on
         self._served = False
         self._after = Hooks(options.hooks)  # for what runs beside the packets, when they flow
         self._told: asyncio.Task[None] | None = None
@@ -154,6 +157,13 @@ class Dataplane:
             self.hung = found
             self.stop.set()
         elif self.confirmation.look():
+            self.stop.set()
+        self._follower.look()
+
+    def _on_loss(self, what: str) -> None:
+        if not self.lost:
+            log.error("%s; Linux gets its NIC back", what)
+            self.lost = what
             self.stop.set()
 
     async def begin(self, script: str | None, heir: "Heir | None") -> None:
@@ -179,6 +189,7 @@ class Dataplane:
         self.confirmation.on_confirmed = self.state_file.release
         self.state_file.save()
         self.server.changed = self.state_file.save_soon
+        self._follower.begin()
         await self.server.start()
         self._served = True
         loop.add_signal_handler(signal.SIGHUP, self.upgrades.on_signal)
@@ -203,7 +214,7 @@ class Dataplane:
         main = asyncio.create_task(self.engine.serve())
         waiting = asyncio.create_task(self.stop.wait())
         await asyncio.wait({main, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        status = 1 if self.hung else self.confirmation.status
+        status = 1 if self.hung or self.lost else self.confirmation.status
         if main.done() and not self.stop.is_set():
             log.error("the main loop ended: %s", main.exception())
             status = 1
@@ -217,6 +228,7 @@ class Dataplane:
         if self._told:
             self._after.hurry()
             await self._told
+        await self._follower.end()
         problems = await give_back(engine, options, bool(self.hung))
         await self.server.stop()
         if status != 1 and not options.keep:
@@ -235,6 +247,7 @@ class Dataplane:
     async def hand_over(self, successor: Any) -> NoReturn:
         """Ends without giving anything back. Raises HandedOver."""
         self.state_file.leave()
+        await self._follower.end()
         await self.server.stop(replaced=True)
         self.engine.stop()
         raise HandedOver(successor)

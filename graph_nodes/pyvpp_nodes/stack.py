@@ -7,11 +7,12 @@ import struct
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
+from pyvpp.errors import OperatorError
 from pyvpp.interface import UPLINK, Interface
 from pyvpp.node import TO_NODE
 from pyvpp_nodes.ethernet.sub_interface import SubInterfaces
 from pyvpp_nodes.ethernet.tables import follow_interfaces
-from pyvpp_nodes.fib.entry import Source, attached, attached_nexthop
+from pyvpp_nodes.fib.entry import Source, attached, attached_nexthop, received
 from pyvpp_nodes.fib.stack import create
 from pyvpp_nodes.gso.defaults import offload_by_default
 from pyvpp_nodes.ip4.tables import PROTOCOLS
@@ -37,6 +38,7 @@ def start_stack(engine: Any) -> None:
     for protocol in (socket.IPPROTO_ICMP, socket.IPPROTO_UDP):
         protocols[protocol] = TO_NODE | engine.graph.index_of(PROTOCOLS[protocol])
     engine.events.on("uplink-added", lambda uplink, host, state: add_uplink(engine, uplink, host, state))
+    engine.events.on("uplink-changed", lambda uplink, before, now: follow_uplink(engine, uplink, before, now))
     engine.events.on("pod-added", lambda interface, address: add_pod(engine, interface, address))
 
 
@@ -74,23 +76,73 @@ def share_vlan(engine: Any, uplink: Interface, host: Interface, vlan: Any) -> No
 
 def learn(fib: Any, interface: Interface, state: Any) -> None:
     """The host's addresses on an interface, and its main routes over it."""
-    for address in state.addresses:
-        if isinstance(address.interface, IPv4Interface):
-            add = address.interface
-            fib.add_address(interface.sw_if_index, int(add.ip), add.network.prefixlen)
+    for address in ip4_addresses(state):
+        add_host_address(fib, interface.sw_if_index, address)
     for route in state.routes:
-        try:
-            add_route(fib, interface, route)
-        except (ValueError, RuntimeError) as error:
-            log.warning("route %s over %s is not known to pyvpp: %s", route.destination, interface.name, error)
+        add_route(fib, interface, route)
+
+
+def follow_uplink(engine: Any, uplink: Interface | None, before: Any, now: Any) -> None:
+    """The host has changed addresses or routes of an uplink."""
+    if uplink is None:
+        return
+    fib = engine.stack.fib4
+    had, has = ip4_addresses(before), ip4_addresses(now)
+    ways = {(route.destination, route.gateway) for route in now.routes if concerns_tunnels(route)}
+    for route in before.routes:
+        if (route.destination, route.gateway) not in ways:
+            remove_route(fib, uplink, route)
+    for address in [address for address in had if address not in has]:
+        remove_host_address(fib, uplink.sw_if_index, address)
+    for address in [address for address in has if address not in had]:
+        add_host_address(fib, uplink.sw_if_index, address)
+    for route in [route for route in now.routes if route not in before.routes]:
+        add_route(fib, uplink, route)
+
+
+def ip4_addresses(state: Any) -> list[IPv4Interface]:
+    return [each.interface for each in state.addresses if each.family == socket.AF_INET]
+
+
+def add_host_address(fib: Any, sw_if_index: int, address: IPv4Interface) -> None:
+    """An address of the host's. One in the prefix of another, which VPP does not have, is at least known as its own."""
+    try:
+        fib.add_address(sw_if_index, int(address.ip), address.network.prefixlen)
+    except OperatorError as error:
+        log.info("%s", error)
+        fib.update(IPv4Network(address.ip), [received(sw_if_index, int(address.ip))], source=Source.API)
+
+
+def remove_host_address(fib: Any, sw_if_index: int, address: IPv4Interface) -> None:
+    try:
+        fib.remove_address(sw_if_index, int(address.ip), address.network.prefixlen)
+    except OperatorError:
+        fib.remove(IPv4Network(address.ip), source=Source.API)
+
+
+def concerns_tunnels(route: Any) -> bool:
+    """A route of Linux with a gateway, so that tunnels find their way; others are the host's own affair."""
+    return bool(
+        route.table == MAIN_TABLE and ":" not in route.destination and route.gateway and ":" not in route.gateway
+    )
 
 
 def add_route(fib: Any, uplink: Interface, route: Any) -> None:
-    """A route of Linux with a gateway, so that tunnels find their way; others are the host's own affair."""
-    if route.table != MAIN_TABLE or ":" in route.destination or not route.gateway or ":" in route.gateway:
-        return
-    network = IPv4Network("0.0.0.0/0" if route.destination == "default" else route.destination)
-    fib.add_path(network, attached_nexthop(int(IPv4Address(route.gateway)), uplink.sw_if_index), source=Source.API)
+    """One that FIB cannot have is told."""
+    if concerns_tunnels(route):
+        try:
+            fib.add_path(IPv4Network(route.destination), _path(uplink, route), source=Source.API)
+        except (ValueError, RuntimeError) as error:
+            log.warning("route %s over %s is not known to pyvpp: %s", route.destination, uplink.name, error)
+
+
+def remove_route(fib: Any, uplink: Interface, route: Any) -> None:
+    if concerns_tunnels(route):
+        fib.remove_path(IPv4Network(route.destination), _path(uplink, route), source=Source.API)
+
+
+def _path(uplink: Interface, route: Any) -> Any:
+    return attached_nexthop(int(IPv4Address(route.gateway)), uplink.sw_if_index)
 
 
 def add_pod(engine: Any, interface: Interface, address: IPv4Address) -> None:

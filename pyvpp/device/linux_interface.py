@@ -11,6 +11,8 @@ import struct
 from pyvpp.linux import ethtool
 
 _SIOCGIFNAME, _SIOCGIFFLAGS, _SIOCGIFMTU, _SIOCGIFHWADDR, _SIOCGIFINDEX = 0x8910, 0x8913, 0x8921, 0x8927, 0x8933
+_SIOCSIFMTU, _SIOCSIFHWADDR = 0x8922, 0x8924
+_ARPHRD_ETHER = 1
 _ETHTOOL_GDRVINFO, _ETHTOOL_GCHANNELS = 0x03, 0x3C
 _SOL_PACKET, _ADD_MEMBERSHIP, _ALL_MULTICAST = 263, 1, 2
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
@@ -43,6 +45,17 @@ class LinuxInterface:
 
     def mac(self) -> bytes:
         return self._ask(_SIOCGIFHWADDR)[2:8]
+
+    def set_mac(self, mac: bytes) -> None:
+        """Raises OSError."""
+        self._set(_SIOCSIFHWADDR, struct.pack("H6s16x", _ARPHRD_ETHER, mac))
+
+    def set_mtu(self, mtu: int) -> None:
+        """Raises OSError."""
+        self._set(_SIOCSIFMTU, struct.pack("i20x", mtu))
+
+    def _set(self, request: int, value: bytes) -> None:
+        fcntl.ioctl(self._socket, request, struct.pack("16s", self._name().encode()) + value)
 
     def mtu(self) -> int:
         return int(struct.unpack_from("i", self._ask(_SIOCGIFMTU))[0])

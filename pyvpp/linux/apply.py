@@ -26,7 +26,7 @@ from pyvpp.linux.route import AF_INET6
 
 _ASK = NLM_F_REQUEST | NLM_F_ACK
 _ADD = _ASK | NLM_F_CREATE
-_EUI64_OFF = 1  # IN6_ADDR_GEN_MODE_NONE: Linux makes no link-local address by itself
+EUI64_OFF = 1  # IN6_ADDR_GEN_MODE_NONE: Linux makes no link-local address by itself
 # What Linux sets by itself; all other flags of an address are the operator's.
 _KERNEL_ADDRESS_FLAGS = (
     capture.IFA_F_SECONDARY
@@ -84,7 +84,8 @@ def _while_preparing(state: UplinkState) -> dict[str, str]:
     return {**state.sysctls, **{key: value for key, value in _LATE_SYSCTLS.items() if key in state.sysctls}}
 
 
-def _write_stable_secret(name: str, state: UplinkState) -> None:
+def write_stable_secret(name: str, state: UplinkState) -> None:
+    """From which Linux makes a link-local address when the link comes up. Raises OSError."""
     if secret := state.sysctls.get("ipv6/conf/stable_secret"):
         path = Path("/proc/sys/net/ipv6/conf", name, "stable_secret")
         try:
@@ -120,9 +121,9 @@ def prepare_link(
     Returns the sysctls that were not as wanted. To read them all takes 4 ms: `sysctls` may say which ones they are, as
     found on a link of the same kind or by `unlike_default`.
     """
-    _write_stable_secret(name, state)
+    write_stable_secret(name, state)
     if state.address_generation is not None:
-        _set_ip6_link(ip, ifindex, "IFLA_INET6_ADDR_GEN_MODE", _EUI64_OFF)
+        _set_ip6_link(ip, ifindex, "IFLA_INET6_ADDR_GEN_MODE", EUI64_OFF)
     if sysctls is None:
         sysctls = _while_preparing(state)
     different = write_sysctls(name, sysctls)
@@ -174,7 +175,8 @@ def _address_key(address: Address) -> tuple[Any, ...]:
     return address.family, address.address, address.prefix_length, str(address.attributes.get("IFA_ADDRESS"))
 
 
-def _address_message(address: Address, ifindex: int) -> Any:
+def address_message(address: Address, ifindex: int) -> Any:
+    """The message that adds an address, pyroute2's."""
     message = ifaddrmsg()
     message["family"], message["prefixlen"] = address.family, address.prefix_length
     message["scope"], message["index"] = address.scope, ifindex
@@ -196,7 +198,7 @@ def apply_addresses(ip: Any, ifindex: int, state: UplinkState) -> None:
     for address in state.addresses:
         if _address_key(address) not in present:
             try:
-                _request(ip, _address_message(address, ifindex), RTM_NEWADDR, _ADD)
+                _request(ip, address_message(address, ifindex), RTM_NEWADDR, _ADD)
             except NetlinkError as error:
                 # IPv6 switched off on the link, or an automatic address that Linux was faster with
                 if error.code != errno.EEXIST and not (

@@ -22,6 +22,7 @@ from pyvpp.linux.keeper import LOCK_NAME
 
 JOURNAL_NAME = "journal.json"
 VERSION = 2
+_PASSING = 10.0  # seconds
 
 
 class Entry(msgspec.Struct):
@@ -86,8 +87,20 @@ _locks: dict[Path, RuntimeLock] = {}
 _locks_guard = threading.Lock()
 
 
+def _is_passing(holder: str) -> bool:
+    """Whether a process is about to end: it is on its way out, or restores after another that was killed."""
+    try:
+        words = Path("/proc", holder, "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return True
+    return words == [b""] or b"pyvpp.linux.guardian" in words or b"restore" in words
+
+
 def lock_runtime_dir(runtime_dir: str | Path, wait: float = 0) -> RuntimeLock:
-    """Take the runtime directory for this process (making it if need be), or say which process has it."""
+    """Take the runtime directory for this process (making it if need be), or say which process has it.
+
+    Waits so many seconds, and for whoever restores in it or is about to end.
+    """
     directory = Path(runtime_dir).absolute()
     with _locks_guard:
         if directory in _locks:
@@ -99,16 +112,16 @@ def lock_runtime_dir(runtime_dir: str | Path, wait: float = 0) -> RuntimeLock:
             raise OperatorError(
                 f"runtime directory {directory}: {error.strerror}; name another with --runtime-dir"
             ) from None
-        deadline = time.monotonic() + wait
+        began = time.monotonic()
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() < deadline:
+                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+                if time.monotonic() - began < max(wait, _PASSING if _is_passing(holder) else 0):
                     time.sleep(0.02)
                     continue
-                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
                 os.close(descriptor)
                 raise _in_use(directory, holder) from None
         lock = _locks[directory] = RuntimeLock(directory, descriptor)
@@ -193,7 +206,7 @@ class Journal:
             record = msgspec.json.decode(content, type=Record)
         except msgspec.MsgspecError as error:
             raise OperatorError(
-                f"journal {self.path}: cannot be read ({error}); restore by hand and remove it"
+                f"journal {self.path}: cannot be read ({error}), it is set aside by `pyvpp restore`"
             ) from None
         return record if record.boot_id == boot_id() else None
 
@@ -223,6 +236,11 @@ class Journal:
         """Forget it all."""
         self.forget_unfinished()
         self.path.unlink(missing_ok=True)
+        self._sync_directory()
+
+    def set_aside(self) -> None:
+        """Out of the way, for whoever wants to look at it."""
+        self.path.rename(self.path.with_suffix(".bad"))
         self._sync_directory()
 
     def forget_unfinished(self) -> None:

@@ -16,9 +16,10 @@ from pyvpp.linux import rtnetlink
 from pyvpp.linux.route import AF_INET, AF_INET6
 from pyvpp.linux.rtnetlink import Attributes, Netlink, Request
 
-_NEWNEIGH, _GETNEIGH = 28, 30
+_NEWNEIGH, _DELNEIGH, _GETNEIGH = 28, 29, 30
 _MESSAGE = struct.Struct("=BBHiHBB")  # family, -, -, interface, state, flags, type
 _NUD_PERMANENT, _NUD_STALE = 0x80, 0x04
+_NUD_UNANSWERED = 0x01 | 0x20  # incomplete, failed
 _NUD_LEARNED = 0x02 | _NUD_STALE | 0x08 | 0x10  # reachable, stale, delay, probe
 _NTF_PROXY, _NTF_OFFLOADED = 0x08, 0x20
 _NTF_STICKY = 0x40
@@ -64,10 +65,28 @@ def read_neighbors(ifindex: int) -> tuple[Neighbor, ...]:
     return tuple(found)
 
 
-def apply_neighbors(ifindex: int, neighbors: tuple[Neighbor, ...]) -> list[str]:
-    """Add them; what Linux refused."""
+def forget_unanswered(ifindex: int) -> None:
+    """Forgets those of a link that Linux has asked for in vain until now.
+
+    What it asks in the moment in which a link comes up is often lost, since the other end has not noticed yet, and it
+    asks again a second later; forgotten, it asks with the next packet.
+    """
+    with Netlink() as netlink:
+        found = [
+            message[: _MESSAGE.size] + rtnetlink.encoded(((_NDA_DST, destination.hex()),))
+            for family in (AF_INET, AF_INET6)
+            for message in netlink.dump(_GETNEIGH, _MESSAGE.pack(family, 0, 0, 0, 0, 0, 0))
+            if _MESSAGE.unpack_from(message)[3] == ifindex and _MESSAGE.unpack_from(message)[4] & _NUD_UNANSWERED
+            for kind, destination in rtnetlink.attributes(message[_MESSAGE.size :])
+            if kind == _NDA_DST
+        ]
+        netlink.ask([Request(_DELNEIGH, 0, body) for body in found])
+
+
+def requests(ifindex: int, neighbors: tuple[Neighbor, ...]) -> list[Request]:
+    """What makes them, or sets them if they are there."""
     flags = rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_REPLACE
-    requests = [
+    return [
         Request(
             _NEWNEIGH,
             flags,
@@ -75,5 +94,10 @@ def apply_neighbors(ifindex: int, neighbors: tuple[Neighbor, ...]) -> list[str]:
         )
         for each in neighbors
     ]
+
+
+def apply_neighbors(ifindex: int, neighbors: tuple[Neighbor, ...]) -> list[str]:
+    """Add them; what Linux refused."""
     with Netlink() as netlink:
-        return [f"neighbor: {refusal}" for refusal in netlink.ask(requests) if refusal.errno]
+        asked = netlink.ask(requests(ifindex, neighbors))
+        return [f"neighbor: {refusal}" for refusal in asked if refusal.errno]

@@ -6,13 +6,14 @@ Linux forgets of a group the member whose link leaves.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Mapping
 
 import msgspec
 
 from pyvpp.linux import rtnetlink
-from pyvpp.linux.rtnetlink import Attributes, Netlink
+from pyvpp.linux.rtnetlink import Attributes, Netlink, Request
 
 _NEWNEXTHOP, _GETNEXTHOP = 104, 106
 _ONLINK = 0x4
@@ -88,6 +89,15 @@ def apply_nexthops(names: Mapping[int, str], name: str, nexthops: tuple[Nexthop,
     with Netlink() as netlink:
         failed = netlink.make(missing, {name: index for index, name in names.items()}, _NEWNEXTHOP, _make_flags)
     return [f"{nexthop}: {reason}" for nexthop, reason in failed]
+
+
+def requests(wanted: tuple[Nexthop, ...], indexes: Mapping[str, int]) -> list[Request]:
+    """What makes those whose interfaces are there."""
+    found = []
+    for each in wanted:
+        with contextlib.suppress(KeyError):
+            found.append(Request(_NEWNEXTHOP, _make_flags(each), each.message(indexes)))
+    return found
 
 
 def _make_flags(_: Nexthop) -> int:

@@ -6,8 +6,9 @@ Linux forgets a route that goes over several links when one of them leaves.
 
 from __future__ import annotations
 
+import contextlib
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -59,11 +60,8 @@ def apply_routes(names: Mapping[int, str], name: str, routes: tuple[Route, ...],
         present.add(key)
         if key not in wanted and route.protocol == RTPROT_KERNEL:
             surplus.append(Request(_DELROUTE, 0, route.message(indexes)))
-    # On-link routes first, so that gateways can be resolved; more rounds for a gateway that lies behind another route.
-    missing = sorted(
-        (route for route in routes if route.key() not in present),
-        key=lambda route: (not route.on_link, -route.destination_length),
-    )
+    # More rounds for a gateway that lies behind another route.
+    missing = _in_order(route for route in routes if route.key() not in present)
     failures: list[str] = []
     with Netlink() as netlink:
         for refusal in netlink.ask(surplus):
@@ -79,6 +77,25 @@ def apply_routes(names: Mapping[int, str], name: str, routes: tuple[Route, ...],
             if not missing:
                 return failures
     return failures + [f"{route.destination}: {reason}" for route, reason in failed]
+
+
+def requests(wanted: tuple[Route, ...], indexes: Mapping[str, int]) -> list[Request]:
+    """What makes those whose interfaces are there, on a link that has none.
+
+    Without those that Linux makes by itself, and those that netlink cannot make and whatever has to stand behind them.
+    """
+    found = []
+    learned = {route.destination for route in wanted if route.advertised}
+    for route in _in_order(wanted):
+        if route.destination not in learned and route.protocol != RTPROT_KERNEL:
+            with contextlib.suppress(KeyError):
+                found.append(Request(_NEWROUTE, _make_flags(route), route.message(indexes)))
+    return found
+
+
+def _in_order(wanted: Iterable[Route]) -> list[Route]:
+    """On-link routes first, so that gateways can be resolved."""
+    return sorted(wanted, key=lambda route: (not route.on_link, -route.destination_length))
 
 
 def _make_flags(route: Route) -> int:

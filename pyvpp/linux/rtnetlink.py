@@ -122,6 +122,9 @@ class Netlink:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._socket.close()
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:

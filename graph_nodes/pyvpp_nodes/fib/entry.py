@@ -63,6 +63,11 @@ def attached(sw_if_index: int, weight: int = 1, preference: int = 0) -> Path:
     return Path(Via.ATTACHED, 0, sw_if_index, weight, preference)
 
 
+def received(sw_if_index: int, address: int) -> Path:
+    """Of an address of our own."""
+    return Path(Via.RECEIVE, address, sw_if_index)
+
+
 def recursive(address: int, weight: int = 1, preference: int = 0) -> Path:
     return Path(Via.RECURSIVE, address, NO_INTERFACE, weight, preference)
 

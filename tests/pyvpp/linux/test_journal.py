@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,9 +56,35 @@ def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.path.write_bytes(b'{"version": 1')
     with pytest.raises(
-        OperatorError, match=r"journal .*journal\.json: cannot be read .*; restore by hand and remove it"
+        OperatorError, match=r"journal .*journal\.json: cannot be read .*, it is set aside by `pyvpp restore`"
     ):
         journal.read()
+
+
+HOLDS = """
+import sys
+from pyvpp.linux.journal import lock_runtime_dir
+with lock_runtime_dir(sys.argv[-1]):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_who_restores_is_waited_for(tmp_path: Path) -> None:
+    """The guardian after a crash; not a pyvpp that runs."""
+    for words, waits in ((["pyvpp.linux.guardian"], True), ([], False)):
+        command = [sys.executable, "-c", HOLDS, *words, str(tmp_path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as holder:
+            assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+            if waits:
+                ended = threading.Timer(0.1, holder.communicate, ("\n",))
+                ended.start()
+                lock_runtime_dir(tmp_path).close()
+                ended.join()
+            else:
+                with pytest.raises(OperatorError, match=f"in use by the pyvpp with process id {holder.pid};"):
+                    lock_runtime_dir(tmp_path)
+                holder.communicate("\n")
 
 
 def test_a_journal_that_cannot_be_written_leaves_the_old_one(
