@@ -22,6 +22,7 @@ import pytest
 
 from pyvpp.linux import ethtool, netns
 from pyvpp.linux.ethtool import Offload
+from tests.system import summary
 
 T = TypeVar("T")
 
@@ -198,6 +199,22 @@ class Pair(Sandbox):
             yield self
         finally:
             self.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was measured."""
+    for title, lines in summary.sections().items():
+        terminalreporter.section(title)
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def compiled() -> None:
+    """The JIT is warm."""
+    if os.geteuid() == 0:
+        command = [sys.executable, "-m", "pyvpp.main", "warmup"]
+        subprocess.run(command, check=True, capture_output=True, timeout=600, env=environment())
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ import time
 
 import pytest
 
-from tests.system.conftest import Pair, environment
+from tests.system.conftest import Pair
 from tests.system.probe import Probe
-from tests.system.process import Pyvpp, ping, pyvpp_command
+from tests.system.process import Pyvpp, ping
 
 ROUNDS = int(os.environ.get("PYVPP_EXAMPLES", "1"))
 AROUND = 0.5  # seconds before and after that the stream has to run on
@@ -64,11 +64,7 @@ with lock_runtime_dir(sys.argv[1]):
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled() -> None:
-    """The JIT is warm."""
-    command = [str(word) for word in pyvpp_command("warmup")]
-    subprocess.run(command, check=True, capture_output=True, timeout=600, env=environment())
+pytestmark = pytest.mark.usefixtures("compiled")
 
 
 @pytest.mark.alone
