@@ -11,7 +11,7 @@ CANDIDATES := python3.11 python3.12 python3.13 python3
 SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
 .NOTPARALLEL:
-.PHONY: demo test lint test-jit test-system soak reloads test-python test-bounds venv bench clean
+.PHONY: demo test lint test-jit test-system soak rounds reloads test-python test-bounds venv bench clean
 
 demo: venv
 	$(BIN)/pyvpp demo
@@ -36,6 +36,10 @@ test-system: venv
 # Hours in miniature: 20 minutes of traffic and flaps, a line a round. `make test` does three rounds of it.
 soak: venv
 	PYVPP_SOAK_SECONDS=$${PYVPP_SOAK_SECONDS:-1200} $(PYTEST) -m system tests/system/test_soak.py
+
+# Random take-overs, random kills, and Linux as before every time; PYVPP_SEED plays the same again.
+rounds: venv
+	PYVPP_ROUNDS=$${PYVPP_ROUNDS:-500} $(PYTEST) -m system tests/system/test_rounds.py
 
 # A plugin is reloaded 1000 times while its nodes forward. `make test` does it 25 times.
 reloads: venv
