@@ -14,7 +14,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -199,6 +199,23 @@ class Pair(Sandbox):
             yield self
         finally:
             self.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test found goes with its report."""
+    made = yield
+    if call.when == "call":
+        made.user_properties.extend((summary.KEY, entry) for entry in summary.take())
+    return made
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    for key, entry in report.user_properties:
+        if key == summary.KEY:
+            summary.collect(entry)  # type: ignore[arg-type]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

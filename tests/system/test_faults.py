@@ -130,26 +130,20 @@ def frozen(pid: int, thread_name: str) -> threading.Thread:
     return holder
 
 
-@pytest.mark.parametrize("watched", [True, False])
-def test_a_worker_that_hangs_is_found_and_the_uplink_given_back(sandbox: Pair, watched: bool) -> None:
+def test_a_worker_that_hangs_unwatched_is_left_alone(sandbox: Pair) -> None:
+    """Until pyvpp is killed; the watchdog's row is in the fault matrix."""
     before = sandbox.host.snapshot()
-    pyvpp = Pyvpp(sandbox, sandbox.host, "--uplink", "eth0", "--watchdog", "2" if watched else "0")
+    pyvpp = Pyvpp(sandbox, sandbox.host, "--uplink", "eth0", "--watchdog", "0")
     pyvpp.wait_until_ready()
     holder = frozen(pyvpp.process.pid, "vpp_wk_0")
     try:
-        if watched:
-            _, errors = pyvpp.process.communicate(timeout=PATIENCE)
-            assert pyvpp.process.returncode == 1
-            assert "worker 0 has stood still in node " in errors
-            assert "for 2 s; Linux gets its NIC back" in errors
-        else:
-            deadline = time.monotonic() + 4
-            while time.monotonic() < deadline:
-                assert pyvpp.process.poll() is None
-                time.sleep(0.1)
-            pyvpp.process.kill()
-            pyvpp.process.wait()
-            eventually(lambda: not (pyvpp.runtime_dir / "journal.json").exists(), "the guardian's restore")
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            assert pyvpp.process.poll() is None
+            time.sleep(0.1)
+        pyvpp.process.kill()
+        pyvpp.process.wait()
+        eventually(lambda: not (pyvpp.runtime_dir / "journal.json").exists(), "the guardian's restore")
     finally:
         pyvpp.process.kill()
         holder.join()
