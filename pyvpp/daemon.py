@@ -179,8 +179,6 @@ class Dataplane:
             told = await heir.take_on(engine, self.tree, self.server, options.runtime_dir, options.hooks)
             print(f"pyvpp: {told}", flush=True)
         else:
-            if options.confirm is not None:
-                self.confirmation.begin(options.confirm)
             await take_uplinks(engine, options, self.stop)
             await configure(engine, self.tree, options, script)
         for name in self.reloader.given() if options.watch else ():

@@ -36,6 +36,8 @@ async def take_uplinks(engine: "Engine", options: argparse.Namespace, stop: asyn
         facts = facts_of(state, options.runtime_dir, driver=choice.driver)
         try:
             await asyncio.to_thread(_ask_hooks, options.hooks, facts)
+            if options.confirm is not None and engine.confirmation.until is None:
+                engine.confirmation.begin(options.confirm)
             uplink = await asyncio.to_thread(taking.run, settled=False)
         except OperatorError:
             await asyncio.to_thread(_tell_hooks, options.hooks, AFTER_RESTORE, [{**facts, "reason": "failure"}])

@@ -13,7 +13,7 @@ import msgspec
 from pyroute2 import IPRoute
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux import capture, multicast, netns, other_sockets, privileges, repair
+from pyvpp.linux import capture, multicast, netns, other_sockets, privileges, repair, runtime_dir
 from pyvpp.linux.capture import UplinkState
 from pyvpp.linux.hooks import Hooks
 from pyvpp.linux.journal import Journal, holder_of, pending
@@ -147,7 +147,13 @@ def _udev() -> Finding:
 
 
 def of_the_runtime_dir(directory: Path) -> Iterator[Finding]:
-    """What an earlier pyvpp left, or one that runs."""
+    """What an earlier pyvpp left, or one that runs, and whether others could write there."""
+    try:
+        runtime_dir.check(directory)
+    except FileNotFoundError:
+        pass
+    except (OSError, OperatorError) as error:
+        yield Finding(FAIL, "runtime directory", str(error), "chown it to root and chmod it to 0750, or remove it")
     if holder := holder_of(directory):
         yield Finding(OK, "runtime directory", f"{directory} is used by the pyvpp with process id {holder}")
         return

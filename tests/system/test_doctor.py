@@ -98,6 +98,24 @@ def test_what_keeps_pyvpp_from_running_fails(sandbox: Pair) -> None:
     assert found["af-packet"][0]["verdict"] == "fail"
 
 
+def test_hooks_and_a_runtime_directory_that_others_may_change(sandbox: Pair) -> None:
+    hooks = sandbox.directory / "hooks.d"
+    hooks.mkdir(mode=0o755)
+    for name, mode in (("10-run", 0o755), ("20-not-run", 0o757)):
+        (hooks / name).touch()
+        (hooks / name).chmod(mode)
+    sandbox.runtime_dir.mkdir()
+    sandbox.runtime_dir.chmod(0o777)
+    status, found = doctor(sandbox, "--hooks", hooks)
+    assert status == 1
+    assert [(each["verdict"], each["found"]) for each in found["hooks"]] == [
+        ("warn", f"{hooks}/20-not-run is not run: others may write to {hooks}/20-not-run"),
+        ("ok", f"in {hooks}, in this order: 10-run"),
+    ]
+    assert found["runtime directory"][0]["verdict"] == "fail"
+    assert found["runtime directory"][0]["found"].endswith("others may write in it (mode 777, expected 750)")
+
+
 def test_what_an_earlier_pyvpp_left(sandbox: Pair) -> None:
     sandbox.runtime_dir.mkdir()
     os.close(netns.create_kept(sandbox.runtime_dir / "netns-eth0"))

@@ -93,6 +93,24 @@ def test_the_driver_is_chosen_as_for_the_take_over(sandbox: Pair) -> None:
     assert "MTU 1500\n" in plan and "GRO on" not in plan
 
 
+def test_hooks_and_confirmation_are_told(sandbox: Pair) -> None:
+    hooks = sandbox.directory / "hooks.d"
+    hooks.mkdir(mode=0o755)
+    for name, mode in (("10-run", 0o755), ("20-not-run", 0o757)):
+        (hooks / name).write_text(f"#!/bin/sh\ntouch {sandbox.directory}/ran\n")
+        (hooks / name).chmod(mode)
+    _, plan, _ = dry_run(sandbox, "--uplink", "eth0", "--confirm", "90", "--hooks", hooks)
+    assert "wait    90 s for `pyvppctl confirm', or restore and end with status 76" in plan
+    assert f"warn    {hooks}/20-not-run is not run: others may write to {hooks}/20-not-run" in plan
+    order = [
+        f"run     {hooks}/10-run before-take-over (one that fails forbids it)", "move    eth0 into", "when packets flow:",
+        f"run     {hooks}/10-run after-take-over", f"run     {hooks}/10-run before-restore (not when pyvpp dies)",
+        "move    eth0 from", f"run     {hooks}/10-run after-restore",
+    ]  # fmt: skip
+    places = [plan.index(each) for each in order]
+    assert places == sorted(places)
+
+
 def test_refusals_are_those_of_the_take_over(sandbox: Pair) -> None:
     for options, said in (
         (("--uplink", "nope"), "uplink nope: no such interface; there are: eth0"),
