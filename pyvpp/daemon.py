@@ -244,6 +244,8 @@ class Dataplane:
 
     async def hand_over(self, successor: Any) -> NoReturn:
         """Ends without giving anything back. Raises HandedOver."""
+        self._after.hurry()
+        self.confirmation.settle()  # our guardian need not see to it any more, the successor's does
         self.state_file.leave()
         await self._follower.end()
         await self.server.stop(replaced=True)
