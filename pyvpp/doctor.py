@@ -65,8 +65,8 @@ def findings(options: argparse.Namespace) -> Iterator[Finding]:
     """All of them, the machine's first."""
     yield from of_the_machine()
     yield from of_the_cache()
-    yield from of_the_runtime_dir(Path(options.runtime_dir))
     yield from of_the_hooks(Path(options.hooks))
+    yield from of_the_runtime_dir(Path(options.runtime_dir))
     names = options.uplink or default_uplinks()
     if not names:
         yield Finding(WARN, "uplink", "no default route names one", "name it: pyvpp doctor --uplink IF")
