@@ -103,9 +103,8 @@ def test_nothing_else_is_needed(sandbox: Pair, driver: str) -> None:
             pyvpp.ctl(pod_command(pod, "10.80.1.2"))
         assert ping(sandbox.peer, "10.77.0.1")
         assert pyvpp.data("show configuration")
-        if driver == "af-packet":
-            assert "goes on in place of" in pyvpp.ctl("upgrade")
-            assert ping(sandbox.peer, "10.77.0.1")
+        assert "goes on in place of" in pyvpp.ctl("upgrade")
+        assert ping(sandbox.peer, "10.77.0.1")
         journal = pyvpp.runtime_dir / "journal.json"
         stopped(pyvpp, ending)
         eventually(lambda journal=journal: not journal.exists(), "Linux has its NIC back")
