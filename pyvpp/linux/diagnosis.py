@@ -212,6 +212,12 @@ def of_the_uplink(name: str) -> Iterator[Finding]:
         OK, what,
         f"{state.mac}, MTU {state.mtu}, {len(state.addresses)} addresses, {len(state.routes)} routes can be taken over",
     )  # fmt: skip
+    for vlan in state.vlans:
+        yield Finding(
+            OK, what,
+            f"its VLAN {vlan.state.name} moves to the TAP with it: {len(vlan.state.addresses)} addresses, "
+            f"{len(vlan.state.routes)} routes",
+        )  # fmt: skip
     if not state.carrier:
         yield Finding(WARN, what, "has no carrier", "plug the cable in")
     yield from _programs(what, state)

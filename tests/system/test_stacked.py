@@ -136,6 +136,27 @@ stacked.make = refuse_once
     assert_nothing_left(sandbox)
 
 
+def test_the_doctor_and_the_plan_tell_of_it(sandbox: Pair, forwarder: str) -> None:
+    before = view(sandbox)
+    ask = """
+import sys
+from pyvpp.linux.capture import inspect_uplink
+from pyvpp.linux.diagnosis import of_the_uplink
+from pyvpp.linux.plan import lines
+from pyvpp.linux.takeover import TakeOver
+print(*(f"{each.verdict} {each.found}" for each in of_the_uplink("eth0")), sep="\\n")
+taking = TakeOver(inspect_uplink("eth0"), sys.argv[1])
+print(*lines(taking.steps()), *lines(taking.late_steps()), sep="\\n")
+"""
+    script = forwarder.removesuffix(FORWARDER) + ask
+    said = sandbox.host.run(sys.executable, "-c", script, sandbox.runtime_dir).stdout
+    assert f"its VLAN {NAME} moves to the TAP with it: 3 addresses, " in said
+    told = [" ".join(line.split()) for line in said.splitlines()]
+    assert told.index("remove VLANs on eth0, to be made on the TAP") < told.index("create VLANs on the TAP eth0")
+    assert any(line.startswith(f"{NAME}: {ADDRESS}/24, ") and "2001:db8:7::1/64" in line for line in told)
+    assert view(sandbox) == before
+
+
 def test_it_alone_can_be_an_uplink(sandbox: Pair, forwarder: str) -> None:
     """What it is built on stays with Linux, and with it all other traffic."""
     before, seen = sandbox.host.snapshot(sysctls_of=NAME), view(sandbox)
