@@ -55,9 +55,17 @@ _KNOWN = {
 }
 
 
+SLOW_ONLY = ("engine",)
+
+
 def table_parameters(node: Node) -> list[str]:
     """The kernel's parameters that are tables, in the order their addresses stand in the runtime record."""
-    return [name for name in node.parameters if name not in _KNOWN]
+    return table_parameters_of(node.parameters)
+
+
+def table_parameters_of(names: Iterable[str]) -> list[str]:
+    """Those of a kernel's parameters that are none of what every kernel can have."""
+    return [name for name in names if name not in _KNOWN and name not in SLOW_ONLY]
 
 
 def entry_source(node: Node, checked: bool = False) -> str:
@@ -183,7 +191,7 @@ def _done(name: str) -> Path:
 def uncompiled(nodes: Iterable[Node], native: Iterable[str] = ()) -> list[str]:
     """What is not in the cache, of these nodes, the loop and control code's `native` parts."""
     names = [name for name in ("<loop>", *(f"<{name}>" for name in native)) if not _done(name).exists()]
-    return names + [node.name for node in nodes if node.kind is not Kind.PYTHON and not _is_current(node)]
+    return names + [node.name for node in nodes if node.kind.compiled and not _is_current(node)]
 
 
 def _is_current(node: Node) -> bool:

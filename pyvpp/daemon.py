@@ -83,13 +83,15 @@ def _log_task(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 def make_engine(options: argparse.Namespace, declarations: Any) -> "Engine":
+    from pyvpp.config import check_plugins
     from pyvpp.engine import Engine
 
+    check_plugins(options.config, options.settings, declarations.configs.values())
     withheld = frozenset[str]() if options.gro in ("on", "graph") else frozenset({"gro"})
     try:
         return Engine(
             declarations, workers=options.workers, cpus=options.cpus, buffers=options.buffers,
-            hugepages=options.hugepages, withheld=withheld,
+            hugepages=options.hugepages, withheld=withheld, settings=options.settings,
         )  # fmt: skip
     except (OSError, MemoryError) as error:
         raise OperatorError(f"--buffers {options.buffers}: no memory for so many: {error}") from error
@@ -147,6 +149,7 @@ class Dataplane:
         self._served = False
         self._after = Hooks(options.hooks)  # for what runs beside the packets, when they flow
         self._told: asyncio.Task[None] | None = None
+        self._metrics: asyncio.Server | None = None
         engine.every_second(lambda: follow_devices(engine))
         engine.every_second(self._look)
 
@@ -190,6 +193,10 @@ class Dataplane:
         self._follower.begin()
         await self.server.start()
         self._served = True
+        if options.metrics is not None:
+            from pyvpp import metrics
+
+            self._metrics = await metrics.serve(engine, options.metrics)
         loop.add_signal_handler(signal.SIGHUP, self.upgrades.on_signal)
         if self.confirmation.told:
             print(f"pyvpp: {self.confirmation.told}", flush=True)

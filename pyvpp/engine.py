@@ -6,17 +6,17 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from pyvpp import dispatch as d
-from pyvpp.buffers import HEADROOM, LARGE_BUFFERS, POOL_ENTRIES, POOL_SMALL, SMALL_ROOM, Buffers, slot_start
+from pyvpp.buffers import HEADROOM, POOL_ENTRIES, POOL_SMALL, SMALL_ROOM, Buffers, slot_start
 from pyvpp.clock import read_cycles
+from pyvpp.config import Config
 from pyvpp.configuration import Configuration
 from pyvpp.errors import OperatorError, in_one_line
 from pyvpp.events import Events
@@ -26,34 +26,22 @@ from pyvpp.handoff import Handoff
 from pyvpp.inheritance import Inheritance
 from pyvpp.interface import Interface, Interfaces
 from pyvpp.loader import Declarations, disabled, load
-from pyvpp.node import FREE
 from pyvpp.plugin.find import Plugin
+from pyvpp.process import Processes
 from pyvpp.rx_queue import RxQueues
+from pyvpp.slow_path import SlowPath
 from pyvpp.tables import Tables
 from pyvpp.worker import Worker, clock_rate
 
 log = logging.getLogger(__name__)
 
 INJECT_BUFFERS = 64
-PUNTS_AT_ONCE = 256  # then the command line and timers have their turn
-
-
-@dataclass
-class PuntedPacket:
-    """A packet on its way through a PYTHON node: its bytes from the current header, and a copy of its metadata."""
-
-    data: bytes
-    meta: Any
-
-    @property
-    def rx(self) -> int:
-        return int(self.meta["rx"])
 
 
 class Engine:
     """A packet processor in one process. Make it, `start` it, `close` it.
 
-    `cpus` are those the workers stay on, one each; else Linux chooses.
+    `cpus` are those the workers stay on, one each; else Linux chooses. `settings`: tables of the file of `--config`.
     Raises GraphError when declarations do not fit together.
     """
 
@@ -66,7 +54,9 @@ class Engine:
         buffers: int = 16384,
         hugepages: str = "auto",
         withheld: frozenset[str] = frozenset(),
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
+        self._settings = settings or {}
         self.withheld = withheld  # features that nobody but the operator enables
         self.declarations = declarations or load()
         self.declarations.sift(compile_=True)
@@ -74,12 +64,14 @@ class Engine:
         self.configuration = Configuration(self.events)
         self.started = time.time()
         self._barrier_depth = 0
+        self._parked = False
+        self._lingering: contextlib.ExitStack | None = None
         self._running = False
         self._synchronized = 0
         arcs = self.declarations.arcs
         declared = [*self.declarations.tables.values(), *(arc.table for arc in arcs.values())]
-        self.tables = Tables(declared, workers, self.barrier)
         self.buffers = Buffers(buffers, workers, hugepages)
+        self.tables = Tables(declared, workers, self.barrier, len(self.buffers.meta))
         self.main_event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.clock_rate = clock_rate()
         began = read_cycles()
@@ -96,7 +88,8 @@ class Engine:
         self.stack = SimpleNamespace()
         self._inject_buffers: list[int] = []
         self._timers: list[Callable[[], None]] = []
-        self._background: list[asyncio.Task[None]] = []
+        self.processes = Processes(self)
+        self._slow_path = SlowPath(self)
         self.on_close: list[Callable[[], None]] = []
         self.uplinks: list[Any] = []  # what is taken over from Linux (pyvpp.linux.taken.TakenUplink)
         self.reloader: Any = None  # pyvpp.plugin.reload.Reloader, where plugins can be reloaded
@@ -113,6 +106,10 @@ class Engine:
                     if not self.blame(start, error):
                         raise
 
+    def settings(self, config: Config) -> Any:
+        """What the file of `--config` says of a plugin: an instance of the keys it declares. Raises OperatorError."""
+        return config.read(self._settings.get(config.name, {}))
+
     # ---- plugins ----------------------------------------------------------------------------------------------------
     def plugin_of(self, function: Any) -> Plugin | None:
         """The plugin that a function, or a module, is part of; not the stack, without which nothing runs."""
@@ -123,13 +120,14 @@ class Engine:
     def blame(self, function: Any, error: Exception) -> bool:
         """Disables the plugin whose function, or module, raised in control code; False when it is no plugin's.
 
-        Its features are off then, its timers, subscriptions and Python nodes no longer called; its kernels stay in the
-        graph for packets that reach them by another way.
+        Its features are off then, its processes end, its timers, subscriptions and nodes in Python are not called any
+        more; its kernels stay in the graph for packets that reach them by another way.
         """
         plugin = self.plugin_of(function)
         if plugin is None:
             return False
         disabled(plugin, error)
+        self.processes.end(plugin)
         self._forget_calls(plugin)
         for node in self.declarations.nodes.values():
             if plugin.owns(node.module):
@@ -146,6 +144,7 @@ class Engine:
         return self.events.copy(), list(self._timers), list(self.on_close)
 
     def restore_hooks(self, hooks: tuple[Any, ...]) -> None:
+        """What `copy_hooks` answered."""
         subscribers, self._timers, self.on_close = hooks
         self.events.restore(subscribers)
 
@@ -171,11 +170,14 @@ class Engine:
 
     def close(self) -> None:
         """Stops everything and closes devices."""
-        for task in self._background:
-            task.cancel()
+        self.processes.end()
         self.stop()
         for undo in reversed(self.on_close):
-            undo()
+            try:
+                undo()
+            except Exception as error:
+                if not self.blame(undo, error):
+                    raise
         for interface in list(self.interfaces):
             for undo in interface.on_delete:
                 try:
@@ -193,6 +195,7 @@ class Engine:
         self._barrier_depth += 1
         try:
             if first:
+                self._parked = True
                 for worker in self.workers:
                     worker.control[d.PARK] = 1
                     worker.wake()
@@ -201,14 +204,31 @@ class Engine:
                     time.sleep(0)
                     if time.monotonic() > deadline:
                         raise RuntimeError("a worker did not reach the barrier within 5 s")
+            if self._lingering is not None:
+                held, self._lingering = self._lingering, None
+                held.enter_context(self.barrier())
             yield
         finally:
             self._barrier_depth -= 1
-            if first:
+            if self._parked and not self._barrier_depth:
+                self._parked = False
                 for worker in self.workers:
                     worker.control[d.PARK] = 0
                 while any(int(worker.control[d.PARKED]) and worker.running for worker in self.workers):
                     time.sleep(0)
+
+    @contextmanager
+    def lingering(self) -> Iterator[None]:
+        """The first barrier that is entered in the block holds until the block ends.
+
+        What control code publishes in it and what it does afterwards is one change then, as workers see it.
+        """
+        with contextlib.ExitStack() as held:
+            self._lingering = held
+            try:
+                yield
+            finally:
+                self._lingering = None
 
     def synchronize(self) -> None:
         """Returns once every worker has begun a new round of its loop: it holds nothing it read from a table before.
@@ -295,7 +315,7 @@ class Engine:
         A buffer injected is replaced by a punted packet's or at the next `tick`.
         """
         worker = self.workers[0]
-        if not self._inject_buffers or len(data) > SMALL_ROOM or not self._room(worker):
+        if not self._inject_buffers or len(data) > SMALL_ROOM or not worker.room:
             return False
         b = self._inject_buffers.pop()
         start = slot_start(b) + HEADROOM
@@ -304,12 +324,8 @@ class Engine:
         self.buffers.meta[b] = np.zeros((), self.buffers.meta.dtype)
         m["cur"], m["len"], m["l2"], m["l3"], m["l4"] = start, len(data), start, start, start
         m["tx"], m["rx"], m["adj"], m["flags"], m["ref"] = tx, rx, adj, flags, 1
-        self._push(worker, b, self.graph.index_of(node))
+        worker.push(b, self.graph.index_of(node))
         return True
-
-    @staticmethod
-    def _room(worker: Worker) -> bool:
-        return int(worker.control[d.INJECT_TAIL]) - int(worker.control[d.INJECT_HEAD]) < d.RING
 
     @property
     def fusion(self) -> bool:
@@ -320,53 +336,19 @@ class Engine:
     def fusion(self, on: bool) -> None:
         self.tables[NODE_BY_NODE.name].array[0] = not on
 
-    @staticmethod
-    def _push(worker: Worker, b: int, value: int) -> None:
-        tail = int(worker.control[d.INJECT_TAIL])
-        at = 2 * (tail & (d.RING - 1))
-        worker.inject_ring[at], worker.inject_ring[at + 1] = b, value
-        worker.control[d.INJECT_TAIL] = tail + 1
-        worker.wake()
-
     def drain_punts(self) -> int:
-        """Runs PYTHON nodes on the packets that wait for them; returns how many.
+        """Runs SLOW and PYTHON nodes on the packets that wait for them; returns how many. See `SlowPath`."""
+        return self._slow_path.drain()
 
-        A buffer goes back to the worker it came from, or, the first worker's, to `inject`. Of each worker as many are
-        taken as of the others; the rest, and what finds no room on the way back, waits for the next call.
-        """
-        done = 0
-        for worker in self.workers:
-            for _ in range(max(1, PUNTS_AT_ONCE // len(self.workers))):
-                if not self._room(worker) or int(worker.control[d.PUNT_HEAD]) >= int(worker.control[d.PUNT_TAIL]):
-                    break
-                head = int(worker.control[d.PUNT_HEAD])
-                at = 2 * (head & (d.RING - 1))
-                b, index = int(worker.punt_ring[at]), int(worker.punt_ring[at + 1])
-                worker.control[d.PUNT_HEAD] = head + 1
-                done += 1
-                m = self.buffers.meta[b].copy()
-                cur = int(m["cur"])
-                packet = PuntedPacket(self.buffers.heap.array[cur : cur + int(m["len"])].tobytes(), m)
-                self.buffers.meta["flags"][b] = 0
-                mine = worker is self.workers[0] and b >= LARGE_BUFFERS and int(m["ref"]) <= 1
-                if mine and len(self._inject_buffers) < INJECT_BUFFERS:
-                    self._inject_buffers.append(b)
-                else:
-                    self._push(worker, b, FREE)
-                kernel = self.graph.by_index(index).node.kernel
-                try:
-                    if not self._is_disabled(kernel):
-                        kernel(self, packet)
-                except Exception as error:
-                    if self.blame(kernel, error):
-                        continue
-                    log.error("node %s failed on a packet: %s", self.graph.name_of(index), in_one_line(error))
-                    log.debug("the same, in full", exc_info=True)
-        if any(int(w.control[d.PUNT_HEAD]) < int(w.control[d.PUNT_TAIL]) for w in self.workers):
-            os.eventfd_write(self.main_event, 1)
-        return done
+    def keep_to_inject(self, b: int) -> bool:
+        """Takes a small buffer of the first worker for `inject`; False when there are enough."""
+        if len(self._inject_buffers) >= INJECT_BUFFERS:
+            return False
+        self._inject_buffers.append(b)
+        return True
 
-    def _is_disabled(self, function: Any) -> bool:
+    def is_disabled(self, function: Any) -> bool:
+        """Whether a function is a plugin's that is disabled."""
         plugin = self.plugin_of(function)
         return plugin is not None and bool(plugin.error)
 
@@ -397,6 +379,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         loop.add_reader(self.main_event, woken.set)
         next_tick = time.monotonic() + 1.0
+        self.processes.begin()
         try:
             while True:
                 with contextlib.suppress(TimeoutError):
@@ -414,10 +397,12 @@ class Engine:
                     log.debug("the same, in full", exc_info=True)
                 await asyncio.sleep(0)
         finally:
+            self.processes.end()
             loop.remove_reader(self.main_event)
 
     # ---- figures ----------------------------------------------------------------------------------------------------
     def require_interface(self, name: str) -> Interface:
+        """An interface by its name. Raises OperatorError when there is none."""
         interface = self.interfaces.by_name(name)
         if interface is None:
             raise OperatorError(f"unknown interface `{name}'")

@@ -15,7 +15,7 @@ from numba import uint32
 
 from pyvpp.jit import inline
 from pyvpp.tables import Table, interface_table
-from pyvpp.typing import U16, Record
+from pyvpp.typing import U16, U32, Record, Records
 
 if TYPE_CHECKING:
     from pyvpp.engine import Engine
@@ -66,6 +66,14 @@ def next_feature(feature_chains: U16, m: Record) -> int:
     at = int(m.feature)
     m.feature = uint32(at + 1)
     return int(feature_chains[at])
+
+
+def next_features(feature_chains: U16, meta: Records, frame: U32) -> U16:
+    """`next_feature` of all packets of a frame at once, for a SLOW node: what to put into its `nexts`."""
+    at = meta["feature"][frame]
+    meta["feature"][frame] = at + 1
+    found: U16 = feature_chains[at]
+    return found
 
 
 def order_of(arc: FeatureArc, nodes: Iterable[Any]) -> list[str]:

@@ -19,7 +19,7 @@ from pyvpp.tables import TableInstance, own_lines
 if TYPE_CHECKING:
     from pyvpp.engine import Engine
 
-KINDS = {Kind.INTERNAL: d.KIND_INTERNAL, Kind.INPUT: d.KIND_INPUT, Kind.PYTHON: d.KIND_PYTHON}
+KINDS = {Kind.INTERNAL: d.KIND_INTERNAL, Kind.INPUT: d.KIND_INPUT}  # packets of all others go to the main thread
 
 
 class GraphError(ValueError):
@@ -133,7 +133,7 @@ class Graph:
                 self.entry(node)
 
     def entry(self, node: Node) -> Any:
-        if node.kind is Kind.PYTHON:
+        if not node.kind.compiled:
             return None
         checked = node.name in self.checked and node.kind is Kind.INTERNAL
         name = compiling.entry_name(node, checked)
@@ -167,7 +167,7 @@ class Graph:
             worker.rows[index] = np.zeros((), d.NODE_ROW)
             row["queue"] = queue
             row["runtime"] = self._runtime(graph_node, worker.index)
-            row["kind"] = KINDS[node.kind]
+            row["kind"] = KINDS.get(node.kind, d.KIND_PYTHON)
             row["capture"] = self._captures(graph_node)
             row["n_next"] = len(graph_node.nexts)
             row["next"][: len(graph_node.nexts)] = graph_node.nexts
@@ -193,7 +193,7 @@ class Graph:
         return int(runtime.ctypes.data)
 
     def _bind(self, graph_node: GraphNode, worker: int) -> None:
-        if graph_node.node.kind is Kind.PYTHON:
+        if not graph_node.node.kind.compiled:
             return
         for k, name in enumerate(compiling.table_parameters(graph_node.node)):
             array = self._engine.tables[name].worker(worker)
@@ -203,7 +203,7 @@ class Graph:
     def rebind(self, instance: TableInstance) -> None:
         """A table moved: every node that reads it gets the new address. Called inside the barrier."""
         for graph_node in self._nodes.values():
-            if graph_node.node.kind is not Kind.PYTHON and instance.table.name in graph_node.node.parameters:
+            if graph_node.node.kind.compiled and instance.table.name in graph_node.node.parameters:
                 for worker in range(len(self._engine.workers)):
                     self._bind(graph_node, worker)
 

@@ -118,6 +118,9 @@ class Heir:
             lock.sign()
             stood = 1000 * (time.monotonic() - switch.since)
             told = f"process {os.getpid()} goes on in place of {estate.process}; packets waited {stood:.1f} ms"
+            if engine.reloader is not None:
+                versions = engine.reloader.running.items()
+                told += "".join(f"; plugin {name} is at version {number}, as it was" for name, (_, number) in versions)
             self._channel.send(Said(GOING, told))
             self.goes_on = True
         self._channel.close()

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from pyvpp.compile import KernelError, load_entry
+from pyvpp.config import Config
 from pyvpp.errors import in_one_line
-from pyvpp.faults import Fault, circles, faults_of
+from pyvpp.faults import Fault, arc_fault, circles, faults_of, place, table_fault
 from pyvpp.features import FeatureArc
 from pyvpp.jit import Native, plain
-from pyvpp.node import Kind, Node
+from pyvpp.metrics import Metric
+from pyvpp.node import Node
 from pyvpp.plugin.find import PATHS, Plugin, find_plugins
 from pyvpp.tables import Table
 
@@ -34,32 +36,48 @@ _told: set[tuple[str, str]] = set()
 
 @dataclass
 class Declarations:
-    """The nodes, tables, arcs and native code of one or more packages, the packages, and what plugins were found."""
+    """What one or more packages declare, by kind and name; the packages, and what plugins were found."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
     arcs: dict[str, FeatureArc] = field(default_factory=dict)
     native: dict[str, Native] = field(default_factory=dict)
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    configs: dict[str, Config] = field(default_factory=dict)
     packages: list[ModuleType] = field(default_factory=list)
     plugins: list[Plugin] = field(default_factory=list)
+    _names: dict[int, list[tuple[ModuleType, str]]] = field(default_factory=dict)
+    """by a table's or feature arc's id: the modules that have it, and what they call it"""
 
     def add(self, module: ModuleType) -> None:
-        """Collects a module's labels. Raises ValueError when a name is declared twice."""
-        kinds: Any = ((Node, self.nodes), (Table, self.tables), (FeatureArc, self.arcs), (Native, self.native))
-        for value in list(vars(module).values()):
+        """Collects a module's labels. Raises PluginError when a name is declared twice."""
+        kinds: Any = (
+            (Node, self.nodes), (Table, self.tables), (FeatureArc, self.arcs), (Native, self.native),
+            (Metric, self.metrics), (Config, self.configs),
+        )  # fmt: skip
+        for attribute, value in list(vars(module).items()):
             for kind, known in kinds:
                 if isinstance(value, kind):
                     first = known.setdefault(value.name, value)
                     if first is not value:
-                        raise PluginError(
-                            f"{kind.__name__.lower()} {value.name} is declared twice, again in {module.__name__}"
-                        )
+                        what = f"{kind.__name__.lower()} {value.name}"
+                        raise PluginError(f"{place(module, attribute)}: {what} is declared twice")
+            if isinstance(value, Table | FeatureArc):
+                self._names.setdefault(id(value), []).append((module, attribute))
 
     def add_package(self, package: ModuleType) -> None:
-        """Collects everything below a package."""
+        """Collects everything below a package. Raises PluginError, see `add`."""
         for module in modules_of(package):
             self.add(module)
+        for table in self.tables.values():
+            if fault := table_fault(table):
+                raise PluginError(f"{self._home(table)[1]}: table {table.name}: {fault}")
         self.packages.append(package)
+
+    def _home(self, declared: Table | FeatureArc) -> tuple[str, str]:
+        """The module that declares a table or an arc, and file and line there; others may import it."""
+        found = [(module.__name__, place(module, attribute)) for module, attribute in self._names[id(declared)]]
+        return next((each for each in found if each[1][-1].isdigit()), found[0])
 
     def add_plugin(self, plugin: Plugin) -> None:
         """Imports a plugin and collects what it declares, all or nothing: one that cannot be loaded is disabled."""
@@ -103,6 +121,11 @@ class Declarations:
         """What is wrong with a plugin's declarations."""
         nodes = self.nodes_of(plugin)
         found = faults_of(self.nodes, self.tables, self.arcs, nodes)
+        for arc in self.arcs.values():
+            text = arc_fault(arc, self.nodes)
+            module, where = self._home(arc) if text else ("", "")
+            if plugin.owns(module):
+                found.append(Fault("", where, text))
         names = {node.name for node in nodes}
         return found + [fault for fault in circles(self.arcs.values(), self.nodes.values()) if fault.node in names]
 
@@ -119,14 +142,14 @@ class Declarations:
                 return plugin, PluginError("\n".join(map(str, found)))
             for node in nodes if compile_ else ():
                 try:
-                    if node.kind is not Kind.PYTHON:
+                    if node.kind.compiled:
                         load_entry(node)
                 except Exception as error:
                     return plugin, error
         return None
 
     def _kinds(self) -> list[dict[str, Any]]:
-        return [self.nodes, self.tables, self.arcs, self.native]
+        return [self.nodes, self.tables, self.arcs, self.native, self.metrics, self.configs]
 
     def _copy(self) -> tuple[list[dict[str, Any]], list[ModuleType]]:
         return [dict(kind) for kind in self._kinds()], list(self.packages)
@@ -144,7 +167,7 @@ class PluginError(ValueError):
 
 def disabled(plugin: Plugin, error: BaseException) -> None:
     """Notes why a plugin is disabled; the traceback goes to the log."""
-    plugin.error = str(error) if isinstance(error, PluginError | KernelError) else in_one_line(error)
+    plugin.error = str(error) if isinstance(error, PluginError | KernelError) else in_one_line(error, plugin.root)
     if (plugin.source, plugin.error) not in _told:
         _told.add((plugin.source, plugin.error))
         told = isinstance(error, PluginError | KernelError)  # says where itself, more closely than a traceback

@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
             from pyvpp.heir import Heir
 
             heir = Heir.by_environment()
-        return run(parser().parse_args(argv), heir)
+        return run(read_options(argv), heir)
     except OperatorError as error:
         if heir is not None and not heir.goes_on:
             heir.give_up(str(error))
@@ -38,6 +38,19 @@ def main(argv: list[str] | None = None) -> int:
         return error.status
     except KeyboardInterrupt:
         return 130
+
+
+def read_options(argv: list[str]) -> argparse.Namespace:
+    """The command line, and before it what the file of `--config` says. Raises OperatorError."""
+    options = parser().parse_args(argv)
+    options.settings = {}
+    if options.config is not None:
+        from pyvpp.config import as_arguments, read_file
+
+        said, plugins = read_file(options.config)
+        options = parser().parse_args([*as_arguments(options.config, said, parser()), *argv])
+        options.settings = plugins
+    return options
 
 
 def subcommand(name: str, argv: list[str]) -> int:

@@ -38,7 +38,11 @@ class NodeCounter(IntEnum):
     text: str
     severity: Severity
 
-    def __new__(cls, value: int, text: str, severity: Severity = Severity.ERROR) -> "NodeCounter":
+    def __new__(cls, value: int, text: str = "", severity: Severity = Severity.ERROR) -> "NodeCounter":
+        if not isinstance(value, int) or not isinstance(text, str) or not text or not isinstance(severity, Severity):
+            raise ValueError(
+                f'a counter is a number and a text, such as BAD = 0, "bad checksum", not {value!r} {text!r}'
+            )
         member = int.__new__(cls, value)
         member._value_ = value
         member.text = text
@@ -47,11 +51,26 @@ class NodeCounter(IntEnum):
 
 
 class Kind(Enum):
-    """INTERNAL: a kernel over a frame. INPUT: a kernel that makes frames. PYTHON: a function on the main thread."""
+    """What a node's function is. INTERNAL and INPUT are compiled and run by workers; the others are slow, in Python,
+    on the main thread, where the command line and timers wait for them.
+
+    INTERNAL  a kernel over a frame
+    INPUT     a kernel that makes frames: it fills `frame` and `nexts`, and returns how many packets there are
+    SLOW      declared like a kernel, but not compiled: NumPy or a loop in Python over a frame of the packets that wait
+    PYTHON    a function of `(engine, packet)`, where packets end: it gets their bytes, their buffers are free
+    PROCESS   an async function of `(engine)` that gets no packets: it begins with the engine, and ends with it
+    """
 
     INTERNAL = "internal"
     INPUT = "input"
+    SLOW = "slow"
     PYTHON = "python"
+    PROCESS = "process"
+
+    @property
+    def compiled(self) -> bool:
+        """Whether it is a kernel, which numba compiles and workers run."""
+        return self in (Kind.INTERNAL, Kind.INPUT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +117,10 @@ def node(
 ) -> Callable[[Callable[..., Any]], Node]:
     """Declares the decorated kernel as a node; see the contract of kernels in HACKING.md.
 
-    Raises ValueError when the nexts or the counters are not numbered from 0 without gaps.
+    Raises ValueError when an argument is of another kind than that, or when the nexts or the counters are not numbered
+    from 0 without gaps.
     """
+    _check(name, next, counters, kind, features, trace)
     slots = {int(slot): target for slot, target in (next or {}).items()}
     members = tuple(counters or ())
     for what, numbers in (("nexts", sorted(slots)), ("counters", sorted(int(c) for c in members))):
@@ -110,6 +131,25 @@ def node(
         return Node(name, kernel, slots, members, kind, template, features, trace)
 
     return declare
+
+
+def _check(name: Any, next: Any, counters: Any, kind: Any, features: Any, trace: Any) -> None:
+    """What every reader of a declaration relies on. Raises ValueError."""
+    wrong = ""
+    if not isinstance(name, str):
+        wrong = f"its name is {name!r} (expected a text)"
+    elif next is not None and not (isinstance(next, Mapping) and all(isinstance(each, str) for each in next.values())):
+        wrong = f'next={next!r} (expected names of nodes by number, such as {{Next.DROP: "error-drop"}})'
+    elif counters is not None and not (isinstance(counters, type) and issubclass(counters, NodeCounter)):
+        wrong = f"counters={counters!r} (expected a class that derives from NodeCounter)"
+    elif not isinstance(kind, Kind):
+        wrong = f"kind={kind!r} (expected Kind.INTERNAL, ...)"
+    elif not isinstance(features, tuple) or not all(isinstance(feature, Feature) for feature in features):
+        wrong = f'features={features!r} (expected a tuple such as (Feature("ip4-unicast"),))'
+    elif trace is not None and not callable(trace):
+        wrong = f"trace={trace!r} (expected a function of a TraceRecord)"
+    if wrong:
+        raise ValueError(f"node {name}: {wrong}")
 
 
 @outline

@@ -9,7 +9,7 @@ from pyvpp import __version__
 from pyvpp.device.nic_options import NicOptions
 from pyvpp.errors import OperatorError
 
-SUBCOMMANDS = ("demo", "bench", "plugin", "warmup", "restore", "doctor", "upgrade")
+SUBCOMMANDS = ("demo", "lab", "bench", "plugin", "warmup", "restore", "doctor", "upgrade")
 DRIVERS = ("auto", "af-packet", "af-xdp")
 GRO = ("on", "nic", "graph", "off")
 HANDOVER = "PYVPP_HANDOVER"  # in the environment of a process that takes another's place
@@ -69,6 +69,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--watch", action="store_true", help="reload plugins given by --plugin when their sources change")
     p.add_argument(
         "--check", action="append", default=[], metavar="NAME", help="a plugin whose kernels run with bounds checks"
+    )
+    p.add_argument("--config", metavar="FILE", help="options and plugins' keys, in TOML")
+    p.add_argument(
+        "--metrics", metavar="[ADDRESS:]PORT", help="serve figures to Prometheus at /metrics; on 127.0.0.1 unless said"
     )
     p.add_argument("--exec", dest="script", metavar="FILE", help="commands to run at start")
     p.add_argument(

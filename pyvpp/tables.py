@@ -20,6 +20,7 @@ class FieldRecord(np.record):  # type: ignore[misc]
 
     @property
     def flags(self) -> Any:
+        """The record's own field."""
         return self["flags"]
 
     @flags.setter
@@ -28,6 +29,7 @@ class FieldRecord(np.record):  # type: ignore[misc]
 
     @property
     def trace(self) -> Any:
+        """The record's own field."""
         return self["trace"]
 
     @trace.setter
@@ -47,7 +49,8 @@ COUNTER = record_dtype([("packets", np.uint64), ("bytes", np.uint64)])
 class Table:
     """Declares a table: its name (also the kernel parameter's), an element's dtype, how many there are at first.
 
-    One `by_interface` (see `interface_table`) grows with the interfaces, and a new interface's row is all zeros.
+    One `by_interface` (see `interface_table`) grows with the interfaces, and a new interface's row is all zeros. One
+    `by_buffer` (see `buffer_table`) has a row for each buffer, whatever its capacity says.
     """
 
     name: str
@@ -55,6 +58,12 @@ class Table:
     capacity: int
     per_worker: bool = False
     by_interface: bool = False
+    by_buffer: bool = False
+
+    @property
+    def shared(self) -> bool:
+        """Whether a kernel that writes it may meet another worker's that does."""
+        return not self.per_worker and not self.by_buffer
 
 
 INTERFACES_AT_FIRST = 1024
@@ -82,6 +91,15 @@ def interface_table(name: str, dtype: Any, *, per_worker: bool = False) -> Table
     return Table(name, dtype, INTERFACES_AT_FIRST, per_worker, by_interface=True)
 
 
+def buffer_table(name: str, dtype: Any) -> Table:
+    """Declares metadata of a plugin's own: a table by buffer index, so `my_mark[b]` is a packet's beside `meta[b]`.
+
+    A kernel reads and writes the rows of its frame's packets, whose buffers nobody else has meanwhile. A row holds what
+    it was given for the buffer's last packet until a node writes it: one that sees every packet first has to.
+    """
+    return Table(name, dtype, 1, by_buffer=True)
+
+
 def _large_pages(size: int) -> Any:
     """Zeroed memory with room for `size` bytes from a hugepage's boundary on."""
     rounded = -(-size // HUGE_PAGE) * HUGE_PAGE
@@ -102,13 +120,15 @@ class TableInstance:
     """A declared table's arrays: one, or one for each worker. All zeros at first."""
 
     def __init__(
-        self, table: Table, workers: int, barrier: Callable[[], AbstractContextManager[None]] = nullcontext
-    ) -> None:
+        self, table: Table, workers: int, barrier: Callable[[], AbstractContextManager[None]] = nullcontext,
+        buffers: int = 1,
+    ) -> None:  # fmt: skip
         self.table = table
         self.dtype = np.dtype(table.dtype)
         self._barrier = barrier
         self.moved: Callable[[TableInstance], None] = lambda instance: None
-        self.arrays: list[Any] = [self.zeros(table.capacity) for _ in range(workers if table.per_worker else 1)]
+        capacity = max(table.capacity, buffers) if table.by_buffer else table.capacity
+        self.arrays: list[Any] = [self.zeros(capacity) for _ in range(workers if table.per_worker else 1)]
 
     def zeros(self, n: int) -> Any:
         """An array for this table. It starts on a cache line: a record of 64 bytes never straddles two.
@@ -125,9 +145,11 @@ class TableInstance:
 
     @property
     def array(self) -> Any:
+        """The array, of shape (len(self),) and the table's dtype; the first worker's where each has one."""
         return self.arrays[0]
 
     def worker(self, index: int) -> Any:
+        """The array that a worker's kernels get."""
         return self.arrays[index if self.table.per_worker else 0]
 
     def __len__(self) -> int:
@@ -174,14 +196,15 @@ class Tables(Mapping[str, TableInstance]):
         declared: Iterable[Table],
         workers: int = 1,
         barrier: Callable[[], AbstractContextManager[None]] = nullcontext,
+        buffers: int = 1,
     ) -> None:
-        self._workers, self._barrier = workers, barrier
+        self._workers, self._barrier, self._buffers = workers, barrier, buffers
         self._instances: dict[str, TableInstance] = {}
         for table in declared:
             existing = self._instances.get(table.name)
             if existing and existing.table is not table:
                 raise ValueError(f"two tables are named {table.name}")
-            self._instances[table.name] = existing or TableInstance(table, workers, barrier)
+            self._instances[table.name] = existing or TableInstance(table, workers, barrier, buffers)
 
     def __getitem__(self, name: str) -> TableInstance:
         return self._instances[name]
@@ -202,7 +225,9 @@ class Tables(Mapping[str, TableInstance]):
             old = self._instances.get(table.name)
             if old is None or not same_type(old.table, table):
                 capacity = max(table.capacity, len(old) if old else 0)
-                found[table.name] = TableInstance(replace(table, capacity=capacity), self._workers, self._barrier)
+                found[table.name] = TableInstance(
+                    replace(table, capacity=capacity), self._workers, self._barrier, self._buffers
+                )
         return found
 
     def put(self, instances: Mapping[str, TableInstance]) -> None:
@@ -210,6 +235,7 @@ class Tables(Mapping[str, TableInstance]):
         self._instances.update(instances)
 
     def copy(self) -> dict[str, TableInstance]:
+        """The instances there are, by name; for `restore`."""
         return dict(self._instances)
 
     def restore(self, instances: dict[str, TableInstance]) -> None:
@@ -219,7 +245,8 @@ class Tables(Mapping[str, TableInstance]):
 
 def same_type(one: Table, other: Table) -> bool:
     """Whether a table can stay as it is when the other declaration replaces the one."""
-    return np.dtype(one.dtype) == np.dtype(other.dtype) and (one.per_worker, one.by_interface) == (
+    return np.dtype(one.dtype) == np.dtype(other.dtype) and (one.per_worker, one.by_interface, one.by_buffer) == (
         other.per_worker,
         other.by_interface,
+        other.by_buffer,
     )

@@ -3,7 +3,9 @@
 
     result = run_kernel(ip4_input, [Packet(data, rx=1), ...], {"interfaces": table})
 
-Buffers start filled with 0xa5 and lie in the heap in a shuffled order. A table the test does not give is all zeros.
+Buffers start filled with 0xa5 and lie in the heap in a shuffled order. A table the test does not give is all zeros. A
+packet's row of a `buffer_table` is given like its metadata, `Packet(data, my_mark=7)`, and found afterwards in
+`result.tables["my_mark"][result.buffers]`.
 """
 
 import random
@@ -102,6 +104,7 @@ def arrange(
     error_base: int = 0,
     buffers: int = 64,
     seed: int = 1,
+    engine: Any = None,
 ) -> Arranged:
     """What `run_kernel` calls a kernel with. The heap is shared: the next arrangement takes it."""
     random_ = random.Random(seed)
@@ -114,6 +117,7 @@ def arrange(
     random_.shuffle(small)
     random_.shuffle(large)
     frame = np.zeros(max(len(packets), 256 if node.kind is Kind.INPUT else 0), np.uint32)
+    by_buffer = {name: np.zeros(len(meta), t.dtype) for name, t in declared.items() if t.by_buffer}
     for i, packet in enumerate(packets):
         fits = len(packet.data) <= SMALL_ROOM
         b = small.pop() if fits else large.pop()
@@ -130,7 +134,10 @@ def arrange(
         for name in ("l2", "l3", "l4"):
             meta[name][b] = first + packet.cur
         for name, value in packet.fields.items():
-            meta[name][b] = value + (first if name in OFFSETS else 0)
+            if name in by_buffer:
+                by_buffer[name][b] = value
+            else:
+                meta[name][b] = value + (first if name in OFFSETS else 0)
         frame[i] = b
     small, large = small[:buffers], large[:buffers]
     pool = np.zeros(POOL_ENTRIES + small_total + LARGE_BUFFERS, np.uint32)
@@ -146,6 +153,7 @@ def arrange(
     given: dict[str, Any] = {
         "heap": heap, "meta": meta, "frame": frame, "nexts": nexts, "counters": counters, "pool": pool, "emit": emit,
         "instance": instance, "error_base": error_base, "now": now, "worker": worker, "heap_address": heap.ctypes.data,
+        "engine": engine,
     }  # fmt: skip
     used: dict[str, Any] = {}
     for name in node.parameters:
@@ -153,6 +161,8 @@ def arrange(
             continue
         if tables is not None and name in tables:
             used[name] = np.array(tables[name], copy=True)
+        elif name in by_buffer:
+            used[name] = by_buffer[name]
         elif name in declared:
             used[name] = np.zeros(declared[name].capacity, declared[name].dtype)
         elif name.endswith("_arc"):
@@ -175,11 +185,12 @@ def run_kernel(
     error_base: int = 0,
     buffers: int = 64,
     seed: int = 1,
+    engine: Any = None,
 ) -> Result:
     """Runs a node's kernel once on these packets; so many small and large `buffers` are free besides theirs."""
     arranged = arrange(
         node, packets, tables, instance=instance, now=now, worker=worker, error_base=error_base, buffers=buffers,
-        seed=seed,
+        seed=seed, engine=engine,
     )  # fmt: skip
     heap, meta, frame, nexts, counters, pool, emit = (
         arranged.given[name] for name in ("heap", "meta", "frame", "nexts", "counters", "pool", "emit")

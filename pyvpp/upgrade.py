@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import socket
@@ -59,6 +60,7 @@ from pyvpp.interface import HOST
 from pyvpp.linux.journal import lock_of
 from pyvpp.linux.keeper import KEPT, is_kept, pass_signals_on
 from pyvpp.options import DEFAULT_RUNTIME_DIR, HANDOVER, Parser
+from pyvpp.plugin.find import RUNNING
 from pyvpp.service import is_managed, notify
 from pyvpp.standstill import take_no_more
 
@@ -136,7 +138,7 @@ async def hand_over(engine: Engine, runtime_dir: str) -> tuple[subprocess.Popen[
     """
     check(engine)
     channel, theirs = Channel.pair()
-    process = _start_successor(theirs)
+    process = _start_successor(theirs, engine.reloader.running if engine.reloader else {})
     memory: Memory | None = None
     try:
         await _hear(channel, process, WARM, WARM_SECONDS)
@@ -161,9 +163,9 @@ async def hand_over(engine: Engine, runtime_dir: str) -> tuple[subprocess.Popen[
     return process, text
 
 
-def _start_successor(end: socket.socket) -> subprocess.Popen[bytes]:
-    """The same command again. It knows by its environment what it is."""
-    environment = {**os.environ, HANDOVER: str(end.fileno())}
+def _start_successor(end: socket.socket, running: dict[str, tuple[str, int]]) -> subprocess.Popen[bytes]:
+    """The same command again. It knows by its environment what it is, and which versions of plugins go on."""
+    environment = {**os.environ, HANDOVER: str(end.fileno()), RUNNING: json.dumps(running)}
     if not is_managed() and not is_kept():
         environment[KEPT] = str(os.getpid())
     with end:

@@ -184,6 +184,27 @@ class Worker:
         d.announce(self.control, d.SYNC_ASKED, number)
         self.wake()
 
+    @property
+    def room(self) -> int:
+        """How many packets of control code it can still be sent."""
+        return d.RING - (int(self.control[d.INJECT_TAIL]) - int(self.control[d.INJECT_HEAD]))
+
+    def push(self, b: int, value: int) -> None:
+        """Sends a buffer to a node, by its index, or FREE; there must be room."""
+        tail = int(self.control[d.INJECT_TAIL])
+        at = 2 * (tail & (d.RING - 1))
+        self.inject_ring[at], self.inject_ring[at + 1] = b, value
+        self.control[d.INJECT_TAIL] = tail + 1
+        self.wake()
+
+    def take_punted(self) -> tuple[int, int]:
+        """The next buffer that waits for the main thread, and its node's index; there must be one."""
+        head = int(self.control[d.PUNT_HEAD])
+        at = 2 * (head & (d.RING - 1))
+        found = int(self.punt_ring[at]), int(self.punt_ring[at + 1])
+        self.control[d.PUNT_HEAD] = head + 1
+        return found
+
     def wake(self) -> None:
         """Ends its sleep."""
         with contextlib.suppress(BlockingIOError):

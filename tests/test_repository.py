@@ -12,7 +12,6 @@ from typing import Any
 import pyvpp
 from pyvpp.jit import plain
 from pyvpp.loader import load
-from pyvpp.node import Kind
 from pyvpp.plugin.new import FILES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,12 +108,12 @@ def written_names(kernel: ast.AST) -> set[str]:
 def test_kernels_write_no_table_that_workers_share():
     """Another worker may run the same kernel at this moment; what a function it calls writes is not seen here."""
     declared = load()
-    shared = {table.name for table in declared.tables.values() if not table.per_worker}
+    shared = {table.name for table in declared.tables.values() if table.shared}
     shared |= {arc.table.name for arc in declared.arcs.values()}
     wrong = [
         f"{each.name} writes {table}"
         for each in declared.nodes.values()
-        if each.kind is not Kind.PYTHON
+        if each.kind.compiled
         for table in written_names(ast.parse(inspect.getsource(plain(each.kernel)))) & shared - OWNED
     ]
     assert not wrong

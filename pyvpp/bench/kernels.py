@@ -93,9 +93,7 @@ def measure_nodes(
 def unreached(declarations: Declarations, measured: Iterable[KernelFigures]) -> list[str]:
     """Kernels that no traffic reaches, most of them because they need a device."""
     reached = {each.node for each in measured}
-    return sorted(
-        name for name, node in declarations.nodes.items() if node.kind is not Kind.PYTHON and name not in reached
-    )
+    return sorted(name for name, node in declarations.nodes.items() if node.kind.compiled and name not in reached)
 
 
 def measure_kernels(

@@ -16,7 +16,6 @@ from pyvpp.bench.errors import BenchError
 from pyvpp.bench.stand import Stand
 from pyvpp.bench.verify import losses
 from pyvpp.clock import read_cycles
-from pyvpp.node import Kind
 
 RUNS = 50
 GROUPS = 5
@@ -97,7 +96,7 @@ def run_once(stand: Stand, rounds: int, lossless: bool = True) -> Run:
         vectors, calls, spent = (
             int(rows[node.index][name] - before[node.index][name]) for name in ("vectors", "calls", "clocks")
         )
-        if vectors and node.node.kind is not Kind.PYTHON:
+        if vectors and node.node.kind.compiled:
             nodes[node.name] = NodeShare(spent / vectors, vectors / calls, vectors)
     return Run(packets, ns, clocks / packets, nodes)
 

@@ -32,7 +32,7 @@ def walk(engine: Any, visit: Visit) -> None:
         if not waiting:
             return
         node, buffers = waiting.pop(0)
-        if node.node.kind is Kind.PYTHON:
+        if not node.node.kind.compiled:
             release(engine, buffers)
             continue
         for start in range(0, max(len(buffers), 1), FRAME_SIZE):

@@ -12,6 +12,8 @@ from pyvpp.cli import (
     confirm_commands,
     device_commands,
     engine_commands,
+    feature_commands,
+    metrics_commands,
     plugin_commands,
     rx_commands,
     trace_commands,
@@ -21,8 +23,9 @@ from pyvpp.cli.parser import CommandTree
 from pyvpp.cli.registry import commands_in, commands_of
 
 MODULES = (
-    builtin, commands, engine_commands, trace_commands, plugin_commands, device_commands, rx_commands, af_xdp_commands,
-    packet_generator_cli, pcap_cli, uplink_cli, upgrade_commands, confirm_commands,
+    builtin, commands, engine_commands, feature_commands, metrics_commands, trace_commands, plugin_commands,
+    device_commands, rx_commands, af_xdp_commands, packet_generator_cli, pcap_cli, uplink_cli, upgrade_commands,
+    confirm_commands,
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from pyvpp.cli.arguments import Arguments, CommandError, expectation
 from pyvpp.cli.registry import Output, command
 from pyvpp.node import Kind, NodeCounter
 
-STATES = {Kind.INTERNAL: "active", Kind.INPUT: "interrupt wait", Kind.PYTHON: "event wait"}
+STATES = {Kind.INTERNAL: "active", Kind.INPUT: "interrupt wait", Kind.SLOW: "event wait", Kind.PYTHON: "event wait"}
 RUNTIME_COLUMNS = ("calls", "vectors", "clocks", "max_clocks")
 THREAD_COUNTS = {
     "loops": d.LOOPS, "epolls": d.EPOLLS, "sleeps": d.SLEEPS, "fd_wakeups": d.FD_WAKEUPS, "wakeups": d.WAKEUPS
@@ -32,7 +32,7 @@ def show_runtime(engine: Any, args: Arguments) -> Output:
     lines: list[str] = []
     data = []
     for worker in engine.workers:
-        nodes = [_runtime_of(worker, node) for node in sorted(engine.graph, key=lambda node: str(node.name))]
+        nodes = [_runtime_of(engine, worker, node) for node in sorted(engine.graph, key=lambda node: str(node.name))]
         moved = {
             "in": _vectors(nodes, lambda node: node["kind"] == "input"),
             "out": _vectors(nodes, lambda node: node["name"].endswith("-tx")),
@@ -67,10 +67,12 @@ def show_runtime(engine: Any, args: Arguments) -> Output:
     return Output("\n".join(lines), data)
 
 
-def _runtime_of(worker: Any, node: Any) -> dict[str, Any]:
+def _runtime_of(engine: Any, worker: Any, node: Any) -> dict[str, Any]:
     row = worker.rows[node.index]
     figures = {column: int(row[column]) for column in RUNTIME_COLUMNS}
-    state = "polling" if int(row["polled"]) else STATES[node.node.kind]
+    kind = node.node.kind
+    waits = engine.processes.state(node.name) if kind is Kind.PROCESS else STATES[kind]
+    state = "polling" if int(row["polled"]) else waits
     return {"name": node.name, "kind": node.node.kind.value, "state": state, **figures}
 
 
@@ -242,7 +244,7 @@ def show_node(engine: Any, args: Arguments) -> Output:
     """A node's manual page, where its packets go and come from, and its counters."""
     node = named_node(engine, args)
     args.end()
-    states = [_runtime_of(worker, node)["state"] for worker in engine.workers]
+    states = [_runtime_of(engine, worker, node)["state"] for worker in engine.workers]
     state = "polling" if "polling" in states else states[0]
     nexts = [{"slot": slot, "index": i, "node": engine.graph.name_of(i)} for slot, i in enumerate(node.nexts)]
     previous = [{"index": other.index, "node": other.name} for other in engine.graph if node.index in other.nexts]

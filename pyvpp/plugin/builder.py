@@ -61,7 +61,7 @@ def build(declarations: Declarations, request: Request, tell: Callable[[str], No
     found = declarations.faults(plugin)
     if found:
         raise PluginError("\n".join(map(str, found)))
-    nodes = [node for node in declarations.nodes_of(plugin) if node.kind is not Kind.PYTHON]
+    nodes = [node for node in declarations.nodes_of(plugin) if node.kind.compiled]
     for node in nodes if request.checked or not BOUNDSCHECK else ():
         compile_node(node, checked=BOUNDSCHECK and node.kind is Kind.INTERNAL)
     if BOUNDSCHECK:
@@ -75,7 +75,7 @@ def build(declarations: Declarations, request: Request, tell: Callable[[str], No
 def tried(declarations: Declarations, plugin: Plugin, frames: int, tell: Callable[[str], None]) -> str:
     """What a version's kernels do wrong on random frames, or what it says itself."""
     assert plugin.package is not None
-    shared = {table.name for table in declarations.tables.values() if not table.per_worker}
+    shared = {table.name for table in declarations.tables.values() if table.shared}
     for node in kernels_of(declarations, plugin):
         with contextlib.suppress(Exception):  # the first frame meets it again
             run_kernel(node, [], tables_for(plugin.package, random.Random(1)), error_base=1)  # compiles it

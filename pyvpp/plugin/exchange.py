@@ -3,12 +3,16 @@
 
 What control code knows (modules, declarations, commands, features, subscriptions, timers) is exchanged first, while the
 old kernels run on the old tables. `Graph.exchange` comes last: it is the only step that packets see, and cannot fail.
+
+A table of the same type stays, and the version may fill it in another way when it begins (`resume`): then old kernels
+must not read what is meant for the new. Whatever takes more than one store is published at a barrier, as ever; the
+first one holds until the kernels are exchanged, so that a version may prepare as long as it likes while packets flow.
 """
 
 import logging
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from pyvpp import loader
@@ -56,7 +60,8 @@ class Exchange:
             closers = self._hand_over(declarations)
             standing = any(table.table.per_worker for table in self.moving.values())
             began = time.monotonic()
-            with engine.barrier() if standing else nullcontext():
+            # What the version publishes at a barrier as it begins is for its own kernels: workers wait for them.
+            with engine.barrier() if standing else engine.lingering():
                 self.notes += migrate(self.new, self.moving, fresh, self.kept)
                 begin(engine, self.old, self.new)
                 self.undo.pop_all()
@@ -155,6 +160,7 @@ class Exchange:
             self.notes.append(f"{node} is off on {name_of(engine, sw_if_index)}: no feature of {arc}")
         if any(node.kind is Kind.INPUT for node in added):
             engine.set_inputs()
+        engine.processes.follow()
 
 
 def fits(engine: "Engine", declarations: "Declarations", new: Plugin) -> None:
@@ -168,7 +174,7 @@ def fits(engine: "Engine", declarations: "Declarations", new: Plugin) -> None:
     for name, table in declarations.tables.items():
         if name not in engine.tables or same_type(engine.tables[name].table, table):
             continue
-        readers = [each for each in engine.graph if each.node.kind is not Kind.PYTHON and name in each.node.parameters]
+        readers = [each for each in engine.graph if each.node.kind.compiled and name in each.node.parameters]
         for reader in readers:
             if not new.owns(reader.node.module):
                 raise OperatorError(f"table {name} cannot have another type: node {reader.name} is compiled for it")

@@ -8,6 +8,8 @@ the environment variable PYVPP_PLUGINS.
 
 import importlib
 import importlib.util
+import json
+import logging
 import os
 import sys
 import tomllib
@@ -22,8 +24,12 @@ from pyvpp.errors import OperatorError
 
 GROUP = "pyvpp.plugins"
 PATHS = "PYVPP_PLUGINS"
+RUNNING = "PYVPP_RUNNING"
+"""In the environment of a process that takes another's place: `Reloader.running` of that one, JSON."""
 FIRST = "nodes"  # the stack: what others stand on is loaded before them
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -65,6 +71,15 @@ class Plugin:
         """The name its package or file is imported by."""
         return module_name(Path(self.source)) if self.is_path else self.source
 
+    @property
+    def root(self) -> Path | None:
+        """The file or the package's folder that its version in place is imported from."""
+        if self.path is not None or self.is_path:
+            return self.path or Path(self.source)
+        spec = importlib.util.find_spec(self.source) if self.package is None else self.package.__spec__
+        file = Path((spec and spec.origin) or "")
+        return file.parent if file.name == "__init__.py" else file if file.name else None
+
     def owns(self, module: str) -> bool:
         """Whether a module, by its full name, is part of the plugin."""
         name = self.package.__name__ if self.package else None
@@ -73,7 +88,9 @@ class Plugin:
     def load(self) -> ModuleType:
         """Imports the package. Raises whatever it does."""
         if self.path is not None:
-            self.package = _import_as(self.module, self.path)
+            known = sys.modules.get(self.module)
+            is_it = known is not None and getattr(known, "__file__", None) == str(_file_of(self.path))
+            self.package = known if known is not None and is_it else _import_as(self.module, self.path)
         else:
             self.package = import_path(Path(self.source)) if self.is_path else importlib.import_module(self.source)
             self.origin = Path(self.package.__file__ or "")
@@ -87,7 +104,24 @@ def find_plugins() -> list[Plugin]:
     installed = {e.module: Plugin(e.name, e.module, e.dist.version if e.dist else "") for e in entries}
     found = {plugin.source: plugin for plugin in _of_checkout()} | installed
     in_order = sorted(found.values(), key=lambda plugin: plugin.name != FIRST)
-    return [*in_order, *(Plugin(name_of(path), str(path)) for path in given_paths())]
+    return _as_they_ran([*in_order, *(Plugin(name_of(path), str(path)) for path in given_paths())])
+
+
+def _as_they_ran(plugins: list[Plugin]) -> list[Plugin]:
+    """Plugins that were reloaded in the process whose place this one takes go on with the version that ran there."""
+    running = json.loads(os.environ.get(RUNNING) or "{}")
+    for plugin in plugins:
+        kept, generation = running.get(plugin.name, ("", 0))
+        if not kept:
+            continue
+        if not Path(kept).exists():
+            log.warning("plugin %s: version %d is no more kept: its sources are taken", plugin.name, generation)
+            continue
+        if not plugin.is_path:
+            spec = importlib.util.find_spec(plugin.source)
+            plugin.origin = Path((spec and spec.origin) or "")
+        plugin.path, plugin.generation, plugin.digest = Path(kept), generation, Path(kept).parent.name
+    return plugins
 
 
 def _is_ours(entry: EntryPoint) -> bool:
@@ -178,8 +212,12 @@ def module_name(path: Path) -> str:
     return "pyvpp_plugin_" + path.stem.replace("-", "_") if path.suffix == ".py" else path.name
 
 
+def _file_of(path: Path) -> Path:
+    return path / "__init__.py" if path.is_dir() else path
+
+
 def _import_as(name: str, path: Path) -> ModuleType:
-    file = path / "__init__.py" if path.is_dir() else path
+    file = _file_of(path)
     folders = [str(path)] if path.is_dir() else None
     spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=folders)
     assert spec and spec.loader

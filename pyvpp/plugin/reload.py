@@ -90,6 +90,10 @@ class Reloader:
         self.watcher = Watcher(self, tell)
         for plugin in engine.declarations.plugins:
             if not engine.declarations.is_essential(plugin):
+                if plugin.path is not None:  # it ran in the process whose place this one has taken
+                    snapshot.hold(plugin.path)
+                    self._latest[plugin.name] = plugin.generation
+                    continue
                 with contextlib.suppress(OperatorError):  # told when it is to be rolled back to
                     plugin.path, plugin.digest = snapshot.keep(plugin)
         # What an author has written since is no concern of theirs until they are asked.
@@ -104,6 +108,12 @@ class Reloader:
         self._reports.close()
         self.watcher.close()
         loader.forget_versions()
+
+    @property
+    def running(self) -> dict[str, tuple[str, int]]:
+        """Of plugins that were reloaded or rolled back: where the sources of the version in use are, and its number."""
+        plugins = {plugin.name: plugin for plugin in self._engine.declarations.plugins}
+        return {name: (str(plugins[name].path), plugins[name].generation) for name in self._latest}
 
     @property
     def raised(self) -> Counter[tuple[str, str]]:

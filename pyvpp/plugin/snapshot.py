@@ -68,6 +68,11 @@ def _copy(source: Path, versions: Path) -> str:
     return digest
 
 
+def hold(path: Path) -> None:
+    """Keeps a version, by the path of its sources, from being removed by another process."""
+    _hold(path.parent)
+
+
 _held: dict[Path, int] = {}
 """locked directories: other processes with the same cache leave them alone"""
 

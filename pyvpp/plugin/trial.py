@@ -154,7 +154,7 @@ def main(name: str, frames: int) -> None:
     declarations = load()
     plugin = next(plugin for plugin in declarations.plugins if plugin.name == name)
     assert plugin.package is not None
-    shared = {table.name for table in declarations.tables.values() if not table.per_worker}
+    shared = {table.name for table in declarations.tables.values() if table.shared}
     outcomes = [
         try_node(node, plugin.package, shared, number)
         for node in kernels_of(declarations, plugin)

@@ -21,7 +21,7 @@ import pytest
 
 from tests.system.conftest import Namespace, Sandbox
 from tests.system.ledger import resident
-from tests.system.process import Pyvpp, eventually, ping
+from tests.system.process import Pyvpp, eventually, ping, pyvpp_command
 
 ROUNDS = int(os.environ.get("PYVPP_RELOADS", "25"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(ROUNDS + 120)]
@@ -173,6 +173,7 @@ class Site:
     pyvpp: Pyvpp
     left: Namespace
     right: Namespace
+    router: Namespace
     plugin: Path
 
 
@@ -195,7 +196,7 @@ def begin(make_sandbox: Callable[[], Sandbox]) -> Iterator[Callable[..., Site]]:
         pyvpp = Pyvpp(sandbox, router, "--workers", "2", "--plugin", plugin, "--exec", script, *options)
         pyvpp.wait_until_ready()
         eventually(lambda: ping(left, RIGHT), "the way is known at both ends")
-        return Site(pyvpp, left, right, plugin)
+        return Site(pyvpp, left, right, router, plugin)
 
     yield started
 
@@ -242,6 +243,37 @@ def test_no_packet_is_lost_or_meets_half_of_two_versions(begin: Callable[..., Si
     assert pyvpp.data("plugin rollback stamp")["generation"] == ROUNDS
     assert ping(site.left, RIGHT)
     assert sum(pool["used"] for pool in pyvpp.data("show buffers")) == 0
+    pyvpp.stop()
+
+
+def test_an_upgrade_goes_on_with_the_version_that_runs(begin: Callable[..., Site]) -> None:
+    """What an author has written since is not taken up by the way; it can be reloaded afterwards, as ever."""
+    site = begin(sources(1))
+    pyvpp = site.pyvpp
+
+    def shown() -> dict[str, Any]:
+        return dict(next(each for each in pyvpp.data("show plugins") if each["name"] == "stamp"))
+
+    site.plugin.write_text(sources(2))
+    pyvpp.ctl("plugin reload stamp")
+    runs = shown()
+    site.plugin.write_text("raise LookupError('half written')\n")
+    for _ in range(2):  # of the second process it is told, not reloaded
+        told = site.router.run(*pyvpp_command("upgrade", "--runtime-dir", pyvpp.runtime_dir)).stdout
+        assert "; plugin stamp is at version 2, as it was" in told
+        assert {key: shown()[key] for key in ("generation", "digest", "error")} == {
+            key: runs[key] for key in ("generation", "digest", "error")
+        }
+        flow = Flow(site.left, site.right, RIGHT)
+        thread = threading.Thread(target=flow.run)
+        thread.start()
+        eventually(lambda flow=flow: flow.seen or flow.failure, "packets meet a version")  # type: ignore[misc]
+        flow.over.set()
+        thread.join()
+        assert (flow.failure, flow.seen) == ("", {2}), pyvpp.ctl("show errors")
+    assert "LookupError: half written" in pyvpp.refusal("plugin reload stamp")
+    site.plugin.write_text(sources(1))
+    assert pyvpp.data("plugin reload stamp")["generation"] == 3
     pyvpp.stop()
 
 

@@ -39,7 +39,7 @@ class Path:
 
     def __init__(self) -> None:
         declarations = load()
-        declarations.nodes["test-tx"] = Node("test-tx", keep, {0: "error-drop"}, kind=Kind.PYTHON, template=True)
+        declarations.nodes["test-tx"] = Node("test-tx", keep, kind=Kind.PYTHON, template=True)
         self.engine = engine = Engine(declarations, buffers=4096, hugepages="off")
         self.fib = engine.stack.fib4
         ports: dict[str, Any] = {"output": "interface-output", "tx": "test-tx"}
@@ -78,7 +78,7 @@ class Path:
         m["cur"] = m["l2"] = m["l3"] = m["l4"] = start
         m["len"], m["rx"], m["ref"], m["flags"] = len(data), self.tun0.sw_if_index, 1, CSUM_PARTIAL
         m["csum_start"], m["csum_offset"], m["gso_size"], m["gso_type"] = start + csum_start, 16, size, 1
-        engine._push(engine.workers[0], b, engine.graph.index_of("ip4-input"))
+        engine.workers[0].push(b, engine.graph.index_of("ip4-input"))
         out = self.settle()
         assert engine.buffers.free + len(engine._inject_buffers) == self.free
         return out

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import sys
@@ -20,7 +21,8 @@ from pyvpp.engine import Engine
 from pyvpp.errors import OperatorError
 from pyvpp.jit import COMPILED
 from pyvpp.loader import Declarations, load
-from pyvpp.plugin.find import PATHS, Plugin, give_path
+from pyvpp.plugin import snapshot
+from pyvpp.plugin.find import PATHS, RUNNING, Plugin, give_path
 
 
 def engine_test(test: Any) -> Any:
@@ -113,6 +115,28 @@ def test_a_package_and_its_project(tmp_path):
     plugin = of(declarations, "third")
     assert (plugin.version, plugin.description, plugin.error) == ("3", "The third", "")
     assert declarations.plugin_of(declarations.nodes["plugin-test"].module) is plugin
+
+
+def test_a_version_that_ran_in_the_process_before(tmp_path, monkeypatch):
+    """Its copy is imported, not what its author has written since; but that is where `plugin reload` looks."""
+    path = write(tmp_path / "a_plugin.py", "raise LookupError('half written')\n")
+    kept = write(tmp_path / "versions/abc/a_plugin.py", GOOD.replace("Counts", "Version three: counts"))
+    give_path(str(path))
+    monkeypatch.setenv(RUNNING, json.dumps({"a-plugin": [str(kept), 3], "another": ["/nowhere", 2]}))
+    declarations = load()
+    plugin = of(declarations, "a-plugin")
+    assert (plugin.error, plugin.generation, plugin.digest) == ("", 3, "abc")
+    assert plugin.description.startswith("Version three")
+    assert snapshot.origin(plugin) == path
+    assert load().nodes["plugin-test"] is declarations.nodes["plugin-test"]  # imported once
+
+
+def test_a_version_that_ran_and_is_no_more_kept(tmp_path, monkeypatch, caplog):
+    give_path(str(write(tmp_path / "a_plugin.py")))
+    monkeypatch.setenv(RUNNING, json.dumps({"a-plugin": [str(tmp_path / "gone/a_plugin.py"), 3]}))
+    plugin = of(load(), "a-plugin")
+    assert (plugin.error, plugin.generation) == ("", 1)
+    assert "plugin a-plugin: version 3 is no more kept: its sources are taken" in caplog.text
 
 
 def test_what_pip_installed(tmp_path, monkeypatch):
@@ -222,6 +246,82 @@ def test_a_mistake_is_told_with_file_and_line(given, caplog, change, line, said)
         number = 1 + next(k for k, each in enumerate(text.splitlines()) if line in each)
         assert f"a_plugin.py:{number}: node plugin-test: " in plugin.error
     assert f"plugin a-plugin is disabled: {plugin.error}" in caplog.text
+
+
+MORE = """
+from pyvpp.features import FeatureArc
+from pyvpp.tables import Table, buffer_table
+
+OTHER = Table("plugin_test_other", np.uint32, 4)
+
+@node(name="plugin-test-slow", kind=Kind.SLOW, next={0: "error-drop"})
+def slow(frame: U32, nexts: U16) -> None:
+    nexts[:] = 0
+
+@node(name="plugin-test-python", kind=Kind.PYTHON)
+def python(engine, packet) -> None:
+    pass
+
+@node(name="plugin-test-process", kind=Kind.PROCESS)
+async def process(engine) -> None:
+    pass
+
+@node(name="plugin-test-input", kind=Kind.INPUT, next={0: "error-drop"})
+@jit
+def input(frame: U32, nexts: U16) -> int:
+    return 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "said"),
+    [
+        (("async def process", "def process"), "kind=Kind.PROCESS", "node plugin-test-process: its function is no coroutine (expected `async def` with kind=Kind.PROCESS)"),
+        (("process(engine)", "process()"), "kind=Kind.PROCESS", "its function takes nothing (expected engine with kind=Kind.PROCESS)"),
+        (("kind=Kind.PROCESS", "kind=Kind.PROCESS, next={0: 'error-drop'}"), "kind=Kind.PROCESS", "packets do not go on from a node of kind=Kind.PROCESS (Kind.SLOW has nexts)"),
+        (("def slow", "async def slow"), "kind=Kind.SLOW", "its function is a coroutine, which nobody awaits (expected kind=Kind.PROCESS"),
+        (("\ndef slow", "\n@jit\ndef slow"), "kind=Kind.SLOW", "its function is compiled (expected no @jit with kind=Kind.SLOW"),
+        (("def slow(frame", "def slow(pool: U32, frame"), "kind=Kind.SLOW", "its function takes pool, which only a compiled kernel has"),
+        (("def slow(frame", "def slow(nonsense: U32, frame"), "kind=Kind.SLOW", "no table nonsense is declared anywhere"),
+        (("python(engine, packet)", "python(packet)"), "kind=Kind.PYTHON", "its function takes packet (expected engine and packet with kind=Kind.PYTHON)"),
+        (('{0: "error-drop"})\ndef slow', '{0: "plugin-test-process"})\ndef slow'), "kind=Kind.SLOW", "its next plugin-test-process is of kind process, which gets no packets"),
+        (('{0: "error-drop"})\ndef slow', '{0: "pg-input"})\ndef slow'), "kind=Kind.SLOW", "its next pg-input is of kind input, which gets no packets"),
+        (("kind=Kind.INPUT", 'kind=Kind.INPUT, features=(Feature("ip4-unicast"),)'), "kind=Kind.INPUT", "it is of kind input, which gets no packets, so it can be no feature"),
+        (("def input(frame", "def input(engine, frame"), "kind=Kind.INPUT", "its kernel takes engine, which compiled code cannot have"),
+        (("plugin-test-slow", "plugin test slow"), "kind=Kind.SLOW", "its name `plugin test slow' cannot be one (expected words such as ip4-lookup)"),
+        (("np.uint32, 4", "object, 4"), "OTHER =", "table plugin_test_other: its dtype object holds Python objects, which a kernel cannot read"),
+        (("np.uint32, 4", "'u32', 4"), "OTHER =", "table plugin_test_other: its dtype 'u32' is none that NumPy knows"),
+        (("np.uint32, 4", "np.uint32, 0"), "OTHER =", "table plugin_test_other: its capacity is 0 (expected 1 or more elements)"),
+        (('"plugin_test_other"', '"plugin-test-other"'), "OTHER =", "a kernel names it by a parameter (expected a name of letters, digits and _)"),
+        (('"plugin_test_other"', '"frame"'), "OTHER =", "table frame: a kernel's parameter of that name is something else"),
+        (('"plugin_test_other"', '"interfaces"'), "OTHER =", "table interfaces is declared twice"),
+        (("OTHER =", 'ARC = FeatureArc("plugin-test", last="nowhere")\nOTHER ='), "ARC =", "feature arc plugin-test: its last node nowhere does not exist"),
+        (("kind=Kind.SLOW, next={0: ", "kind=Kind.SLOW, next=[(0, "), None, "'"),
+        (('next={0: "error-drop"})\ndef slow', 'next=["error-drop"])\ndef slow'), "kind=Kind.SLOW", "node plugin-test-slow: next=['error-drop'] (expected names of nodes by number"),
+        (("kind=Kind.SLOW", 'kind="slow"'), 'kind="slow"', "node plugin-test-slow: kind='slow' (expected Kind.INTERNAL, ...)"),
+        (("kind=Kind.SLOW", 'kind=Kind.SLOW, features=Feature("ip4-unicast")'), "kind=Kind.SLOW", "(expected a tuple such as (Feature("),
+        (("kind=Kind.SLOW", 'kind=Kind.SLOW, counters=("seen",)'), "kind=Kind.SLOW", "(expected a class that derives from NodeCounter)"),
+    ],
+)  # fmt: skip
+def test_a_mistake_with_another_kind_or_a_table_is_told_with_file_and_line(given, change, line, said):
+    if "is compiled" in said and not COMPILED:
+        pytest.skip("as plain Python nothing is")
+    assert change[0] in MORE
+    text = GOOD.replace("import NodeCounter, node", "import Kind, NodeCounter, node") + MORE.replace(*change, 1)
+    error = of(given(text), "a-plugin").error
+    assert said in error
+    assert "\n" not in error
+    if line:
+        number = 1 + next(k for k, each in enumerate(text.splitlines()) if line in each)
+        assert f"a_plugin.py:{number}" in error
+
+
+def test_a_counter_without_a_text_is_told_with_file_and_line(given):
+    text = GOOD.replace('SEEN = 0, "packets seen"', "SEEN = 0")
+    error = of(given(text), "a-plugin").error
+    line = 1 + next(k for k, each in enumerate(text.splitlines()) if "class Counter" in each)
+    assert error.startswith('ValueError: a counter is a number and a text, such as BAD = 0, "bad checksum", not 0 ')
+    assert error.endswith(f"a_plugin.py:{line})")
 
 
 def test_a_next_that_is_used_but_not_declared(given):

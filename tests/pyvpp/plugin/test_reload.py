@@ -458,7 +458,7 @@ RAISES = 'raise LookupError("{}")\n'
         ([], 'def resume(engine: Any, before: Any) -> None:\n    raise LookupError("resume")\n', "LookupError: resume ("),
         ([('"show reload-test", help', '"show version", help')], "", "commands defined twice: show version"),
         ([('"reload_read", np.uint64', '"reload_read", np.uint32')], "", "table reload_read cannot have another type: node reload-reader is compiled for it"),
-        ([("@jit\ndef kernel(", "def kernel(engine: Any, packet: Any) -> None: ...\ndef other("), ("counters=Counter,", "kind=Kind.PYTHON,")], "", "node reload-test was of kind internal and is of kind python now"),
+        ([("@jit\ndef kernel(", "def kernel(engine: Any, packet: Any) -> None: ...\ndef other("), ('next={Next.DROP: "error-drop"}, counters=Counter,', "kind=Kind.PYTHON,")], "", "node reload-test was of kind internal and is of kind python now"),
     ],
 )  # fmt: skip
 def test_a_version_that_is_refused(
@@ -466,7 +466,7 @@ def test_a_version_that_is_refused(
 ) -> None:
     lab.reload(version(lab.next_step()))
     lab.engine.features.enable(ARC, NODE, 0)
-    monkeypatch.setattr(lab.reloader, "patience", 2.0 if "while" in str(changes) else 60.0)
+    monkeypatch.setattr(lab.reloader, "patience", 2.0 if "while" in str(changes) else 120.0)
     text = version(lab.next_step(), *changes, more="\n" + more)
     if "{" in said:
         marked = said[said.index("{") + 1 : said.index("}")]
@@ -480,6 +480,34 @@ def test_a_version_that_is_refused(
     assert f"refused: {refused}" in lab.command("show plugins").text
     lab.reload(version(lab.next_step()))
     assert lab.plugin.refused == ""
+
+
+def test_what_a_version_publishes_when_it_begins_is_seen_by_its_own_kernels_alone(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The barrier it is published at holds until the kernels are exchanged; until then packets flow."""
+    publishing = """
+    depths: list[int] = []
+
+    def resume(engine: Any, before: Any) -> None:
+        depths.append(engine._barrier_depth)  # here it takes its time
+        with engine.barrier():
+            engine.tables["reload_rules"].array[:] = 7
+        depths.append(engine._barrier_depth)
+    """
+    engine = lab.engine
+    lab.reload(version(lab.next_step()))
+    exchange, seen = engine.graph.exchange, []
+    monkeypatch.setattr(engine.graph, "exchange", lambda new: (seen.append(engine._barrier_depth), exchange(new))[1])
+    lab.reload(version(lab.next_step(), more=publishing))
+    assert sys.modules["pyvpp_plugin_reloaded"].depths == [0, 1]
+    assert seen == [1]
+    assert engine._barrier_depth == 0
+    lab.reload(version(lab.next_step()))
+    assert seen == [1, 0]
+    refused = lab.refused(version(lab.next_step(), more=publishing + "    raise LookupError('late')\n"))
+    assert "LookupError: late" in refused
+    assert engine._barrier_depth == 0
 
 
 def test_a_start_that_has_done_half(lab: Lab) -> None:
