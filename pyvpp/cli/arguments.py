@@ -40,6 +40,8 @@ class CommandError(OperatorError):
 
 @dataclass(frozen=True, slots=True)
 class Token:
+    """A word of a command, and where it stood."""
+
     text: str
     start: int
     end: int
@@ -85,10 +87,18 @@ class Arguments:
         self._tokens = tokenize(text) if tokens is None else tokens
         self._at = 0
         self.tree = tree  # for commands about commands: help, exec
+        self.teller: Callable[[str], None] | None = None
 
     def __bool__(self) -> bool:
         """True while words are left, so `while args:` reads a command's options in any order."""
         return self._at < len(self._tokens)
+
+    def tell(self, text: str) -> bool:
+        """Says something while the command still runs; False where nobody reads before its end."""
+        if self.teller is None:
+            return False
+        self.teller(text)
+        return True
 
     # Looking and keywords
 
@@ -132,6 +142,7 @@ class Arguments:
     # Values
 
     def word(self, what: str = "a word") -> str:
+        """Any word."""
         return self._next(what).text
 
     def unsigned(self, min: int = 0, max: int = 0xFFFFFFFF, what: str = "a number") -> int:
@@ -155,12 +166,15 @@ class Arguments:
         return value
 
     def ip4(self) -> ipaddress.IPv4Address:
+        """An IPv4 address."""
         return self._parse("an IP4 address", ipaddress.IPv4Address)
 
     def ip6(self) -> ipaddress.IPv6Address:
+        """An IPv6 address, without a scope."""
         return self._parse("an IP6 address", _ip6)
 
     def ip(self) -> IPAddress:
+        """An address of either family."""
         return self._parse(
             "an IP4/IP6 address", lambda word: _ip6(word) if ":" in word else ipaddress.IPv4Address(word)
         )
@@ -170,9 +184,11 @@ class Arguments:
         return self.address4().network
 
     def prefix6(self) -> ipaddress.IPv6Network:
+        """An IPv6 prefix; bits beyond the length are cleared."""
         return self.address6().network
 
     def prefix(self) -> IPPrefix:
+        """A prefix of either family; bits beyond the length are cleared."""
         return self.address().network
 
     def address4(self) -> ipaddress.IPv4Interface:
@@ -180,9 +196,11 @@ class Arguments:
         return self._with_length("IP4", ipaddress.IPv4Interface, 32)
 
     def address6(self) -> ipaddress.IPv6Interface:
+        """An IPv6 address with the length of its prefix."""
         return self._with_length("IP6", ipaddress.IPv6Interface, 128)
 
     def address(self) -> IPAddressWithLength:
+        """An address of either family with the length of its prefix."""
         if ":" in (self.peek() or ""):
             return self._with_length("IP4/IP6", ipaddress.IPv6Interface, 128)
         return self._with_length("IP4/IP6", ipaddress.IPv4Interface, 32)

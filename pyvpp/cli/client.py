@@ -7,12 +7,13 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 DEFAULT_RUNTIME_DIR = Path("/run/pyvpp")
 SOCKET_NAME = "cli.sock"
+INTERRUPTED_SECONDS = 1.0  # within which a command that Ctrl-C may end says what it has
 
 
 class NoServerError(Exception):
@@ -41,8 +42,13 @@ class Client:
         self._file.close()
         self._socket.close()
 
-    def command(self, line: str, as_json: bool = False) -> dict[str, Any]:
-        return self._ask({"command": line, "json": as_json})
+    def command(self, line: str, as_json: bool = False, tell: Callable[[str], Any] | None = None) -> dict[str, Any]:
+        """The response to a command; `tell` is given what it says before its end.
+
+        Ctrl-C ends a command that may be ended so, and what it has by then is its response. Any other goes on at the
+        server, and KeyboardInterrupt is raised.
+        """
+        return self._ask({"command": line, "json": as_json, "follow": tell is not None}, tell)
 
     def complete(self, line: str) -> list[tuple[str, str]]:
         return [(word, text) for word, text in self._ask({"complete": line})["completions"]]
@@ -53,24 +59,45 @@ class Client:
             return _identity(self.path) != self._identity
         return False
 
-    def _exchange(self, request: dict[str, Any]) -> bytes:
-        """The answer, empty when it hung up. Raises OSError."""
+    def _exchange(self, request: dict[str, Any], tell: Callable[[str], Any] | None) -> dict[str, Any]:
+        """The response, empty when it hung up. Raises OSError, and ValueError for what is no JSON."""
         with contextlib.suppress(BrokenPipeError):  # the server may have said why before it closed
-            self._socket.sendall(json.dumps(request).encode() + b"\n")
-        with contextlib.suppress(ConnectionResetError):
-            return self._file.readline()
-        return b""
-
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+            self._send(request)
         try:
-            answer = self._exchange(request)
-            if not answer and self._is_replaced():  # by a process that goes on; what was begun is answered by the other
+            return self._read(tell)
+        except KeyboardInterrupt:
+            self._send({"interrupt": True})
+            self._socket.settimeout(INTERRUPTED_SECONDS)
+            try:
+                return self._read(tell)
+            except TimeoutError:
+                raise KeyboardInterrupt from None
+            finally:
+                self._socket.settimeout(None)
+
+    def _send(self, request: dict[str, Any]) -> None:
+        self._socket.sendall(json.dumps(request).encode() + b"\n")
+
+    def _read(self, tell: Callable[[str], Any] | None) -> dict[str, Any]:
+        while True:
+            line = b""
+            with contextlib.suppress(ConnectionResetError):
+                line = self._file.readline()
+            response: dict[str, Any] = json.loads(line) if line else {}
+            if "more" not in response:
+                return response
+            if tell is not None:
+                tell(response["more"])
+
+    def _ask(self, request: dict[str, Any], tell: Callable[[str], Any] | None = None) -> dict[str, Any]:
+        try:
+            response = self._exchange(request, tell)
+            if not response and self._is_replaced():  # by a process that goes on; what was begun the other answers
                 self.close()
                 self._connect()
-                answer = self._exchange(request)
-            if not answer:
+                response = self._exchange(request, tell)
+            if not response:
                 raise ConnectionResetError
-            response: dict[str, Any] = json.loads(answer)
         except OSError:
             raise NoServerError(f"pyvpp at {self.path} hung up") from None
         except ValueError:
@@ -91,6 +118,11 @@ def _no_server(path: Path, error: OSError) -> str:
     if isinstance(error, ConnectionRefusedError):
         return f"no pyvpp at {path}: the socket is left over, nobody serves it"
     return f"no pyvpp at {path}: {error.strerror or error}"
+
+
+def tell(text: str) -> None:
+    """Prints what a command says before its end, at once."""
+    print(text, flush=True)
 
 
 def show(response: dict[str, Any], prefix: str = "") -> int:
@@ -115,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with contextlib.closing(Client(path)) as client:
             if options.command:
-                return show(client.command(line, options.json))
+                return show(client.command(line, options.json, tell))
             from pyvpp.cli.shell import interact, read_lines
 
             return interact(client, options.json) if sys.stdin.isatty() else read_lines(client, options.json)

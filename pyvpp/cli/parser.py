@@ -5,7 +5,7 @@ import contextlib
 import inspect
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,16 +91,26 @@ class CommandTree:
             raise CommandError(_after(at.path, f"unknown input `{word}' {expectation(word, at.visible())}"))
         return at.command, Arguments(line, self, tokens[taken:]), at.path
 
+    def ends_with_client(self, line: str) -> bool:
+        """Whether the command that a line asks for is cancelled when its client goes away."""
+        with contextlib.suppress(CommandError):
+            return self.find(line)[0].ends_with_client
+        return False
+
     # Running
 
-    async def run(self, engine: Any, line: str) -> Output:
-        """Carry out one command. Whatever goes wrong arrives as a CommandError, ready to print."""
+    async def run(self, engine: Any, line: str, teller: Callable[[str], None] | None = None) -> Output:
+        """Carry out one command. Whatever goes wrong arrives as a CommandError, ready to print.
+
+        `teller` gets what the command has to say before its end.
+        """
         line = line.strip()
         if not line or line.startswith("#") or re.match(r"comment\b", line):
             return Output()
         if line.split()[-1] == "?":
             return Output(self.help(line[:-1]))
         command, args, name = self.find(line)
+        args.teller = teller
         plugin = engine.plugin_of(command.handler) if hasattr(engine, "plugin_of") else None
         if plugin is not None and plugin.error:
             raise CommandError(_after(name, f"plugin {plugin.name} is disabled: {plugin.error}"))

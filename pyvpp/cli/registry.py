@@ -39,6 +39,10 @@ operator gets "internal error", the log gets the traceback. Read and check every
 on after `pyvpp upgrade` or a crash; every command is taken for such a one whose first word is not in MOMENTARY below.
 `lasting=False` says otherwise.
 
+**Long commands.** One that waits is an `async def`; others go on meanwhile. `args.tell(line)` says something before its
+end, and answers False where nobody reads it then: return it with the rest. With `ends_with_client=True` it is cancelled
+by Ctrl-C in pyvppctl.
+
 **Words.** `show ip fib` is reached by `sh ip fi` too: every word may be shortened while it stays unique. A command may
 have sub-commands (`show interface` and `show interface address`): a word that is no sub-command is its argument.
 `aliases=("set ip neighbor",)` are further full names, which help does not list and nobody can abbreviate.
@@ -102,28 +106,31 @@ class Command:
     aliases: tuple[str, ...] = ()
     complete: Completer | None = None
     lasting: bool = True
+    ends_with_client: bool = False
 
     def __call__(self, engine: Any, args: Arguments | str = "") -> Any:
         return self.handler(engine, Arguments(args) if isinstance(args, str) else args)
 
     @property
     def manual(self) -> str:
+        """What `help` shows below the grammar: the handler's docstring."""
         return self.handler.__doc__ or ""
 
 
 def command(
     name: str, *, help: str, aliases: tuple[str, ...] = (), complete: Completer | None = None,
-    lasting: bool | None = None,
+    lasting: bool | None = None, ends_with_client: bool = False,
 ) -> Callable[[Handler], Command]:  # fmt: skip
     """Label a handler. `complete(engine, words)` may offer words beyond those that `help` names.
 
     `lasting`: whether it changes what is configured, so that a process that takes this one's place repeats it. Left
-    out, its first word decides: all do but those of MOMENTARY.
+    out, its first word decides: all do but those of MOMENTARY. `ends_with_client`: it is cancelled when its client goes
+    away or is interrupted; it may catch the CancelledError and return what it has.
     """
 
     def label(handler: Handler) -> Command:
         lasts = name.split()[0] not in MOMENTARY if lasting is None else lasting
-        return Command(" ".join(name.split()), help, handler, aliases, complete, lasts)
+        return Command(" ".join(name.split()), help, handler, aliases, complete, lasts, ends_with_client)
 
     return label
 

@@ -3,6 +3,8 @@
 
     {"command": "show version", "json": false}  ->  {"status": 0, "output": "pyvpp v...", "error": ""}
     {"complete": "sh ver"}                      ->  {"status": 0, ..., "completions": [["version", "show version"]]}
+    {"command": "ping 10.0.0.9", "follow": true}  ->  {"more": "64 bytes from ..."} as it comes, then the response
+    {"interrupt": true}                         ->  nothing, but the command under way ends, if it is one that may
 
 A client that sends anything else gets status 1 and the reason; one that goes away is forgotten. Clients do not wait for
 each other, except that a command that does not await anything runs at once, on the main thread.
@@ -13,6 +15,7 @@ import contextlib
 import errno
 import logging
 import os
+import select
 import socket
 import stat
 from collections.abc import Callable
@@ -38,6 +41,14 @@ class Request(msgspec.Struct):
     command: str | None = None
     json: bool = False
     complete: str | None = None
+    follow: bool = False
+    interrupt: bool = False
+
+
+class More(msgspec.Struct):
+    """What a command says before its end."""
+
+    more: str
 
 
 class Response(msgspec.Struct):
@@ -58,6 +69,7 @@ class CliServer:
         self._clients: set[asyncio.Task[None]] = set()
         self.changed: Callable[[], None] = lambda: None  # called after each command, before it is answered
         self._answering = 0
+        self._may_end: set[asyncio.Task[None]] = set()  # commands that end with their client
         self._idle = asyncio.Event()
         self._beside: socket.socket | None = None
 
@@ -78,6 +90,8 @@ class CliServer:
         if self._server is None:
             return
         self._server.close()
+        for command in self._may_end:
+            command.cancel()
         while replaced and self._answering:
             self._idle.clear()
             await self._idle.wait()
@@ -105,34 +119,81 @@ class CliServer:
                 await writer.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            try:
-                line = await reader.readline()
-            except ValueError:  # no line end within the limit: what follows cannot be told apart
-                writer.write(_encode(_failure(f"request too long (expected at most {LONGEST_REQUEST} bytes)")))
-                await writer.drain()
-                return
-            if not line:
-                return
-            self._answering += 1
-            try:
-                writer.write(_encode(await self._answer(line)))
-                await writer.drain()
-            finally:
-                self._answering -= 1
-                self._idle.set()
+        ahead = asyncio.create_task(reader.readline())
+        try:
+            while True:
+                try:
+                    line = await ahead
+                except ValueError:  # no line end within the limit: what follows cannot be told apart
+                    await self._write(writer, _failure(f"request too long (expected at most {LONGEST_REQUEST} bytes)"))
+                    return
+                if not line:
+                    return
+                ahead = await self._answer_to(line, reader, writer)
+        finally:
+            ahead.cancel()
 
-    async def _answer(self, line: bytes) -> Response:
+    async def _answer_to(
+        self, line: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> "asyncio.Task[bytes]":
+        """Answers a request, and reads on meanwhile; what is read after it, or is going to be."""
+        ahead = asyncio.create_task(reader.readline())
         try:
             request = msgspec.json.decode(line, type=Request)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return _failure(f'invalid request: {error} (expected {{"command": "show version"}} in one line)')
+            text = f'invalid request: {error} (expected {{"command": "show version"}} in one line)'
+            await self._write(writer, _failure(text))
+            return ahead
+        if request.interrupt:  # too late: what it was to end is answered
+            return ahead
+        self._answering += 1
+        answering = asyncio.create_task(self._respond(request, writer))
+        may_end = request.command is not None and self._tree.ends_with_client(request.command)
+        if may_end:
+            self._may_end.add(answering)
+        try:
+            while may_end and not answering.done():
+                await asyncio.wait({answering, ahead}, return_when=asyncio.FIRST_COMPLETED)
+                if not ahead.done():
+                    continue
+                interrupted = _is_interrupt(ahead)
+                if interrupted or _has_hung_up(writer):
+                    answering.cancel()
+                if not interrupted:  # another request, or the end, which is dealt with afterwards
+                    break
+                ahead = asyncio.create_task(reader.readline())
+            await answering
+        except asyncio.CancelledError:
+            answering.cancel()
+            raise
+        finally:
+            self._may_end.discard(answering)
+            self._answering -= 1
+            self._idle.set()
+        return ahead
+
+    async def _respond(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        def tell(text: str) -> None:
+            writer.write(_encode(More(text)))
+
+        try:
+            response = await self._answer(request, tell if request.follow and not request.json else None)
+        except asyncio.CancelledError:
+            response = _failure("interrupted")
+        await self._write(writer, response)
+
+    @staticmethod
+    async def _write(writer: asyncio.StreamWriter, response: Response) -> None:
+        writer.write(_encode(response))
+        await writer.drain()
+
+    async def _answer(self, request: Request, tell: Callable[[str], None] | None = None) -> Response:
         if request.complete is not None:
             return Response(completions=self._tree.complete(request.complete, self._engine))
         if request.command is None:
             return _failure("invalid request: neither command nor complete")
         try:
-            output = await self._tree.run(self._engine, request.command)
+            output = await self._tree.run(self._engine, request.command, tell)
         except CommandError as error:
             return _failure(str(error), error.output)
         finally:
@@ -144,6 +205,20 @@ class CliServer:
         except Exception:
             log.exception("output is not JSON: %s", request.command)
             return _failure("internal error: the output cannot be written as JSON; see the log")
+
+
+def _is_interrupt(read: "asyncio.Task[bytes]") -> bool:
+    """Whether what a client has sent meanwhile asks to end the command under way."""
+    with contextlib.suppress(ValueError, msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.json.decode(read.result(), type=Request).interrupt
+    return False
+
+
+def _has_hung_up(writer: asyncio.StreamWriter) -> bool:
+    """Whether nobody is left to read an answer; one that has only ended what it sends may wait for it."""
+    poll = select.poll()
+    poll.register(writer.get_extra_info("socket").fileno(), 0)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))
 
 
 def listen(path: Path) -> socket.socket:
@@ -219,10 +294,12 @@ def _failure(error: str, output: str = "") -> Response:
     return Response(status=1, output=output, error=error)
 
 
-def _encode(response: Response) -> bytes:
+def _encode(response: Response | More) -> bytes:
     try:
         return msgspec.json.encode(response) + b"\n"
     except UnicodeEncodeError:  # a file name that is not UTF-8
+        if isinstance(response, More):
+            return _encode(More(response.more.encode("utf-8", "backslashreplace").decode()))
         response.output, response.error = (
             text.encode("utf-8", "backslashreplace").decode() for text in (response.output, response.error)
         )

@@ -11,7 +11,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
-from pyvpp.cli.client import Client, NoServerError, show
+from pyvpp.cli.client import Client, NoServerError, show, tell
 
 PROMPT = "pyvpp# "
 LEAVE = ("quit", "exit", "q")
@@ -49,7 +49,7 @@ def interact(client: Client, as_json: bool = False) -> int:
         if line.strip() in LEAVE:
             return 0
         if line.strip():
-            show(client.command(line, as_json))
+            show(client.command(line, as_json, tell))
 
 
 def read_lines(client: Client, as_json: bool = False) -> int:
@@ -58,7 +58,7 @@ def read_lines(client: Client, as_json: bool = False) -> int:
     for number, line in _statements(sys.stdin):
         if line.strip() in LEAVE:
             break
-        status |= show(client.command(line, as_json), prefix=f"line {number}: ")
+        status |= show(client.command(line, as_json, tell), prefix=f"line {number}: ")
     return status
 
 

@@ -12,6 +12,8 @@ PROTOCOLS = {1: "ip4-icmp-input", 4: "ipip4-input", 17: "ip4-udp-lookup"}
 
 IP4_LOCAL_PROTOCOLS = Table("ip4_local_protocols", dtype=U16, capacity=256)  # by IP protocol
 UDP_PORTS = Table("udp_ports", dtype=U16, capacity=65536)  # by port
+ICMP_TYPES = Table("icmp_types", dtype=U16, capacity=256)
+"""Which node takes messages to us, by ICMP type; where none does they are the host's. Echo requests are answered."""
 IP4_INTERFACE_ADDRESS = interface_table("ip4_interface_address", U32)  # 0: it has none
 PUNT_TX = Table("punt_tx", dtype=U32, capacity=1)  # sw_if_index of the host's TAP, 0: there is none
 ROUTE_COUNTERS = Table("route_counters", dtype=COUNTER, capacity=1024, per_worker=True)  # by load balance

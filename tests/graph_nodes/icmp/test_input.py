@@ -3,6 +3,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyvpp.node import TO_NODE
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.icmp.input import Counter, Next, ip4_icmp_input
 from tests.graph_nodes.forwarding import frames, ip4
@@ -35,10 +36,13 @@ def test_every_type():
     assert [kind for kind, next_ in enumerate(result.nexts) if next_ != Next.PUNT] == [8]
 
 
-def test_answers_to_our_pings():
-    ping_ids = np.zeros(65536, np.uint8)
-    ping_ids[0x1234] = 1
-    messages = [b"\0\0\0\0\x12\x34\0\1", b"\0\0\0\0\x12\x35\0\1", b"\3\0\0\0\x12\x34\0\1"]
-    packets = [Packet(ip4(message, protocol=1)) for message in messages]
-    result = run_kernel(ip4_icmp_input, packets, tables={"ping_ids": ping_ids})
-    assert result.nexts == [Next.ECHO_REPLY, Next.PUNT, Next.PUNT]
+def test_a_node_takes_the_types_it_is_entered_for_but_no_requests():
+    """Every type, whole and cut off."""
+    types = np.zeros(256, np.uint16)
+    types[[0, 8, 13]] = TO_NODE | 7
+    for length, taken in ((8, TO_NODE | 7), (7, Next.DROP)):
+        packets = [Packet(ip4(bytes([kind]) + bytes(length - 1), protocol=1)) for kind in range(256)]
+        result = run_kernel(ip4_icmp_input, packets, tables={"icmp_types": types})
+        assert [kind for kind, next_ in enumerate(result.nexts) if next_ == taken] == (
+            [0, 13] if length == 8 else list(range(256))
+        )

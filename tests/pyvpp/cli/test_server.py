@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import signal
 import socket
 import stat
 import subprocess
@@ -52,7 +53,28 @@ def show_much(engine: Any, args: Arguments) -> str:
     return "0123456789abcde\n" * 500_000
 
 
-TREE = CommandTree([wait, show_answer, fault, show_much, *commands_in(builtin)])
+ended: list[str] = []
+
+
+@command("count", help="count NAME", ends_with_client=True)
+async def count(engine: Any, args: Arguments) -> str:
+    """Counts aloud until it is interrupted."""
+    name = args.word()
+    args.end()
+    silent = not args.tell(f"{name} 1")
+    try:
+        await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        ended.append(name)
+    return f"{name} 1\n{name} ends" if silent else f"{name} ends"
+
+
+@command("endless", help="endless", ends_with_client=True)
+async def endless(engine: Any, args: Arguments) -> None:
+    await asyncio.sleep(3600)
+
+
+TREE = CommandTree([wait, count, endless, show_answer, fault, show_much, *commands_in(builtin)])
 
 
 @pytest.fixture
@@ -174,6 +196,81 @@ def test_clients_that_go_away_or_never_read_do_no_harm(server: CliServer) -> Non
         assert ask(client, b'{"command":"show answer"}\n')["status"] == 0
     for client in deaf:
         client.close()
+
+
+def test_what_a_command_says_before_its_end(server: CliServer) -> None:
+    with connect(server.path) as client, connect(server.path) as other:
+        assert ask(client, b'{"command":"count a","follow":true}\n') == {"more": "a 1"}
+        assert ask(other, b'{"command":"show answer"}\n')["output"] == "answer: 42"
+        assert ask(client, b'{"interrupt":true}\n')["output"] == "a ends"
+        client.sendall(b'{"interrupt":true}\n')  # too late, and not answered
+        assert ask(client, b'{"command":"show answer"}\n')["output"] == "answer: 42"
+        client.sendall(b'{"command":"count b"}\n')
+        assert ask(client, b'{"interrupt":true}\n')["output"] == "b 1\nb ends"
+        client.sendall(b'{"command":"endless"}\n')
+        assert ask(client, b'{"interrupt":true}\n')["error"] == "interrupted"
+
+
+def test_a_command_ends_with_its_client_if_it_may(server: CliServer) -> None:
+    with connect(server.path) as client:
+        assert ask(client, b'{"command":"count gone","follow":true}\n') == {"more": "gone 1"}
+    deadline = time.monotonic() + 20
+    while "gone" not in ended:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_who_only_says_that_nothing_more_will_be_asked_gets_the_answer(server: CliServer) -> None:
+    with connect(server.path) as client:
+        assert ask(client, b'{"command":"count half","follow":true}\n') == {"more": "half 1"}
+        client.shutdown(socket.SHUT_WR)
+        with connect(server.path) as other:
+            assert ask(other, b'{"command":"wait 0.05"}\n')["output"] == "waited"
+        assert "half" not in ended
+    with connect(server.path) as client:
+        client.sendall(b'{"command":"wait 0.05"}\n')
+        client.shutdown(socket.SHUT_WR)
+        assert ask(client, b"")["output"] == "waited"
+
+
+def test_requests_may_be_sent_ahead(server: CliServer) -> None:
+    with connect(server.path) as client:
+        client.sendall(b'{"command":"wait 0.01"}\n{"command":"show answer"}\n{"command":"echo last"}\n')
+        reader = client.makefile("rb")
+        assert [json.loads(reader.readline())["output"] for _ in range(3)] == ["waited", "answer: 42", "last"]
+
+
+def test_an_orderly_end_does_not_wait_for_a_command_that_may_end(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        served = CliServer(SimpleNamespace(interfaces=[]), TREE, tmp_path)
+        await served.start()
+        reader, writer = await asyncio.open_unix_connection(served.path)
+        writer.write(b'{"command":"count last","follow":true}\n')
+        assert json.loads(await reader.readline()) == {"more": "last 1"}
+        async with asyncio.timeout(20):
+            await served.stop(replaced=True)
+        assert json.loads(await reader.readline())["output"] == "last ends"
+        writer.close()
+
+    asyncio.run(scenario())
+
+
+def interrupted(server: CliServer, line: str, said: str) -> tuple[int, str]:
+    """pyvppctl, sent a SIGINT (Ctrl-C) once it has printed `said`: its status, and what it printed."""
+    ran = subprocess.Popen(
+        [sys.executable, "-m", "pyvpp.cli.client", "-s", str(server.path), *line.split()],
+        stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert ran.stdout is not None
+    first = ran.stdout.readline() if said else ""
+    assert first.strip() == said
+    ran.send_signal(signal.SIGINT)
+    rest = ran.communicate(timeout=60)[0]
+    return ran.returncode, rest
+
+
+def test_ctrl_c_in_pyvppctl_ends_a_command_that_may_end(server: CliServer) -> None:
+    assert interrupted(server, "count aloud", "aloud 1") == (0, "aloud ends\n")
 
 
 def test_a_request_without_end_is_refused(server: CliServer) -> None:
