@@ -20,9 +20,11 @@ class Events:
         self._subscribers: dict[str, list[Callable[..., None]]] = defaultdict(list)
 
     def on(self, name: str, function: Callable[..., None]) -> None:
+        """Has a function called whenever the event fires."""
         self._subscribers[name].append(function)
 
     def off(self, name: str, function: Callable[..., None]) -> None:
+        """Ends that. Raises ValueError when it was not."""
         self._subscribers[name].remove(function)
 
     def forget(self, unwanted: Callable[[Callable[..., Any]], bool]) -> None:
@@ -31,6 +33,7 @@ class Events:
             functions[:] = [function for function in functions if not unwanted(function)]
 
     def copy(self) -> dict[str, list[Callable[..., None]]]:
+        """Who has subscribed, for `restore`."""
         return {name: list(functions) for name, functions in self._subscribers.items()}
 
     def restore(self, subscribers: dict[str, list[Callable[..., None]]]) -> None:
@@ -38,6 +41,7 @@ class Events:
         self._subscribers = defaultdict(list, subscribers)
 
     def fire(self, name: str, *args: Any) -> None:
+        """Calls all subscribers with these arguments."""
         for function in list(self._subscribers[name]):
             try:
                 function(*args)

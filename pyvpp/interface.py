@@ -83,10 +83,12 @@ class Interface:
 
     @property
     def admin_up(self) -> bool:
+        """Whether the operator wants it up."""
         return bool(self.flags & ADMIN_UP)
 
     @property
     def link_up(self) -> bool:
+        """Whether its device is."""
         return bool(self.flags & LINK_UP)
 
     @property
@@ -120,6 +122,7 @@ class Interfaces:
         return self._by_index[sw_if_index]
 
     def get(self, sw_if_index: int) -> Interface | None:
+        """The interface with a number, None when there is none."""
         return self._by_index.get(sw_if_index)
 
     def by_name(self, name: str) -> Interface | None:
@@ -128,6 +131,7 @@ class Interfaces:
 
     @property
     def array(self) -> Any:
+        """The rows that kernels see, INTERFACE by sw_if_index."""
         return self._engine.tables[INTERFACES.name].array
 
     def free_name(self, prefix: str, instance: int | None = None) -> str:
@@ -252,9 +256,11 @@ class Interfaces:
             self._engine.events.fire("interface-state", interface)
 
     def set_admin(self, interface: Interface, up: bool) -> None:
+        """`set interface state`."""
         self.set_flags(interface, ADMIN_UP, up)
 
     def set_link(self, interface: Interface, up: bool) -> None:
+        """Says whether its device is up."""
         self.set_flags(interface, LINK_UP, up)
 
     def set_offload(self, interface: Interface, offload: int) -> None:
@@ -263,6 +269,7 @@ class Interfaces:
         self._write(interface)
 
     def set_mtu(self, interface: Interface, mtu: int) -> None:
+        """Bytes of an IP packet, at layer 3. Raises OperatorError."""
         if not 64 <= mtu <= 65535:
             raise OperatorError(f"mtu {mtu}: must be from 64 to 65535")
         interface.mtu = mtu
@@ -270,6 +277,7 @@ class Interfaces:
         self._engine.events.fire("interface-mtu", interface)
 
     def set_mac(self, interface: Interface, mac: bytes) -> None:
+        """Six bytes, unicast. Raises OperatorError."""
         if len(mac) != 6 or mac[0] & 1 or mac == bytes(6):
             raise OperatorError(f"mac address {mac.hex(':')}: must be a unicast address of 6 bytes")
         interface.mac = mac

@@ -89,7 +89,8 @@ if COMPILED:
     """
 else:
 
-    def rare_case() -> None: ...
+    def rare_case() -> None:
+        """Nothing, in plain Python."""
 
 
 @contextmanager

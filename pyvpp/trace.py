@@ -63,14 +63,17 @@ class TraceRecord:
 
     @property
     def rx_name(self) -> str:
+        """The name of the interface it came in on."""
         return self.name_of(int(self.meta["rx"]))
 
     @property
     def tx_name(self) -> str:
+        """The name of the interface it is to leave by."""
         return self.name_of(int(self.meta["tx"]))
 
     @property
     def tx_p2p(self) -> bool:
+        """Whether that one carries bare IP packets, without Ethernet."""
         return self.p2p(int(self.meta["tx"]))
 
 

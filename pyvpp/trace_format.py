@@ -50,18 +50,22 @@ ARP_OPCODES = {1: "request", 2: "reply", 3: "reverse_request", 4: "reverse_reply
 
 
 def mac_text(mac: bytes) -> str:
+    """Six bytes as 02:00:00:00:00:01."""
     return ":".join(f"{byte:02x}" for byte in mac)
 
 
 def ip4_text(address: bytes | int) -> str:
+    """Four bytes, or a number, as 10.1.2.3."""
     return ".".join(str(byte) for byte in (address.to_bytes(4, "big") if isinstance(address, int) else address))
 
 
 def be(data: bytes, at: int, n: int) -> int:
+    """n bytes, most significant first, as a number; fewer where the data ends."""
     return int.from_bytes(data[at : at + n], "big")
 
 
 def indented(lines: Sequence[str], by: int = 2) -> list[str]:
+    """Lines further to the right."""
     return [" " * by + line for line in lines]
 
 
@@ -177,6 +181,7 @@ def format_icmp6(data: bytes) -> list[str]:
 
 
 def format_icmp(data: bytes) -> list[str]:
+    """RFC 792: what it is, its checksum, and its identifier where it has one."""
     if len(data) < 4:
         return []
     kind, code = data[0], data[1]
@@ -187,12 +192,14 @@ def format_icmp(data: bytes) -> list[str]:
 
 
 def format_udp(data: bytes) -> list[str]:
+    """RFC 768: ports, length, checksum."""
     if len(data) < 8:
         return ["UDP header truncated"]
     return [f"UDP: {be(data, 0, 2)} -> {be(data, 2, 2)}", f"  length {be(data, 4, 2)}, checksum 0x{be(data, 6, 2):04x}"]
 
 
 def format_tcp(data: bytes) -> list[str]:
+    """RFC 9293: ports, numbers, flags, window."""
     if len(data) < 20:
         return ["TCP header truncated"]
     flags = " ".join(name for bit, name in enumerate(TCP_FLAGS) if data[13] >> bit & 1)
@@ -205,6 +212,7 @@ def format_tcp(data: bytes) -> list[str]:
 
 
 def format_vxlan(data: bytes) -> list[str]:
+    """RFC 7348: flags and VNI."""
     if len(data) < 8:
         return ["VXLAN header truncated"]
     return [f"VXLAN: flags 0x{data[0]:02x} vni {be(data, 4, 3)}"]

@@ -157,6 +157,7 @@ if COMPILED:
 
     @inline
     def copy_line(array: U8, to: int, origin: U8, source: int) -> None:
+        """LINE bytes from one array to another that does not overlap it."""
         if BOUNDSCHECK and (min(to, source) < 0 or to + LINE > len(array) or source + LINE > len(origin)):
             raise IndexError("copy outside the array")
         _copy_line(array, to, origin, source)
@@ -185,6 +186,7 @@ if COMPILED:
 
     @inline
     def copy(array: U8, to: int, source: int, n: int) -> None:
+        """n bytes from `source` to `to` of one array; the two may overlap."""
         _copy(array, to, source, n)
 else:
 
@@ -196,9 +198,16 @@ else:
     copy_line = _python_copy_line
 
 u8, put_u8 = _pair(8, False)
+"""`u8(array: U8, at: int) -> int` and `put_u8(array: U8, at: int, value: int)`: one byte; `at` counts bytes from 0."""
 be16, put_be16 = _pair(16, True)
+"""Two bytes, most significant first, as they stand on the wire. What does not fit is cut off, here and below."""
 be32, put_be32 = _pair(32, True)
+"""Four bytes, most significant first."""
 be64, put_be64 = _pair(64, True)
+"""Eight bytes, most significant first; in kernels an unsigned number of 64 bits, all others are int64."""
 le16, put_le16 = _pair(16, False)
+"""Two bytes in the machine's order, least significant first: what checksums are summed in (RFC 1071, 2 B)."""
 le32, put_le32 = _pair(32, False)
+"""Four bytes, least significant first."""
 le64, put_le64 = _pair(64, False)
+"""Eight bytes, least significant first; in kernels an unsigned number of 64 bits."""

@@ -23,6 +23,7 @@ ICMP, IGMP, IP_IN_IP, TCP, UDP = 1, 2, 4, 6, 17
 
 @inline
 def header_bytes(heap: U8, ip: int) -> int:
+    """The length of a header, options included: 20 to 60 bytes."""
     return int64(u8(heap, ip) & 15) << 2
 
 
@@ -56,6 +57,7 @@ def sum_header(heap: U8, ip: int, n: int) -> int:
 
 @inline
 def put_checksum(heap: U8, ip: int, n: int) -> None:
+    """Computes the checksum of a header of n bytes and writes it."""
     put_le16(heap, ip + CHECKSUM, 0)
     put_le16(heap, ip + CHECKSUM, sum_header(heap, ip, n) ^ 0xFFFF)
 
@@ -80,6 +82,7 @@ def decrement_ttl(heap: U8, ip: int) -> None:
 
 @inline
 def is_fragment(heap: U8, ip: int) -> bool:
+    """Whether it is a part of a packet, the first one included."""
     return int64(be16(heap, ip + FRAGMENT)) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0
 
 

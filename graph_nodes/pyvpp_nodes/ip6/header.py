@@ -25,6 +25,7 @@ def is_multicast(heap: U8, address: int) -> bool:
 
 @inline
 def is_link_local(heap: U8, address: int) -> bool:
+    """fe80::/10, of an address that stands at this place of the heap."""
     return bool(be16(heap, address) & LINK_LOCAL_BITS == LINK_LOCAL)
 
 
@@ -43,11 +44,13 @@ def high_half(heap: U8, address: int) -> Any:
 
 @inline
 def low_half(heap: U8, address: int) -> Any:
+    """The last 64 bits of an address, an unsigned number."""
     return uint64(be64(heap, address + 8))
 
 
 @inline
 def decrement_hop_limit(heap: U8, ip: int) -> None:
+    """One hop less; it must not be zero. IPv6 has no checksum to patch."""
     put_u8(heap, ip + HOP_LIMIT, u8(heap, ip + HOP_LIMIT) - 1)
 
 
@@ -60,5 +63,6 @@ def put_first_words(heap: U8, ip: int, payload: int, next_header: int, hop_limit
 
 @inline
 def put_address(heap: U8, at: int, high: Any, low: Any) -> None:
+    """Writes an address from its halves, unsigned numbers."""
     put_be64(heap, at, high)
     put_be64(heap, at + 8, low)

@@ -104,11 +104,13 @@ def slots_of(index: U64) -> int:
 
 @inline
 def slot_of(h: int, i: int) -> Any:
+    """A slot that has this hash and leads to this entry."""
     return uint64(h) << uint64(32) | uint64(i)
 
 
 @inline
 def hash_in(slot: Any) -> int:
+    """The hash of a slot; 0 where it is empty."""
     return int64(slot >> uint64(32))
 
 
@@ -120,6 +122,7 @@ def entry_in(slot: Any) -> int:
 
 @inline
 def prefetch_slot(index: U64, h: int) -> None:
+    """Asks for the slot in which a lookup of this hash begins."""
     n = slots_of(index)
     prefetch(index, n + (h & (n - 1)))
 
@@ -136,6 +139,7 @@ def prefetch_entry(index: U64, entries: Records, h: int) -> None:
 
 @inline
 def same(entry: Any, key: Any) -> bool:
+    """Whether an entry has this key."""
     differ = uint64(0)
     for k in range(len(key)):
         differ |= entry.key[k] ^ uint64(key[k])
@@ -159,6 +163,7 @@ def locate_among(index: U64, n: int, entries: Records, key: Any, h: int) -> int:
 
 @outline
 def locate_among_old(index: U64, n: int, entries: Records, key: Any, h: int) -> int:
+    """`locate_among` for what few lookups need."""
     rare_case()
     return locate_among(index, n, entries, key, h)
 

@@ -41,11 +41,13 @@ def transport6(heap: U8, ip: int, end: int) -> tuple[int, int]:
 
 @inline
 def is_extension(protocol: int) -> bool:
+    """Whether an IPv6 next header is one behind which there is another."""
     return protocol in (HOP_BY_HOP, ROUTING, FRAGMENT_HEADER, AUTHENTICATION, DESTINATION_OPTIONS, MOBILITY)
 
 
 @outline
 def behind_extension_headers(heap: U8, ip: int, end: int) -> tuple[int, int]:
+    """`transport6` for packets that have any."""
     rare_case()
     protocol = int64(u8(heap, ip + NEXT_HEADER))
     at = ip + HEADER_BYTES
