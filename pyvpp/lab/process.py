@@ -27,7 +27,7 @@ class PyvppProcess:
         self.host = host
         self.options = options
         self.runtime_dir = directory / name
-        self.runtime_dir.mkdir(mode=0o700)
+        self.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.log = directory / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
