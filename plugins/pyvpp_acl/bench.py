@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from pyvpp.bench.scenario import IN_MAC, Scenario
+from pyvpp.bench.scenario import IN_MAC, Scenario, Traffic
 from pyvpp_acl.compile import compile_lists
-from pyvpp_acl.owner import INPUT, AclPlugin
+from pyvpp_acl.owner import INPUT, OUTPUT, AclPlugin
 from pyvpp_acl.rules import ALL_PORTS, TCP, UDP, Action, Network, Row, Rule
+from pyvpp_acl.synthetic import flows_of, realistic
 from pyvpp_acl.tables import (
     ACL_APPLIED,
     ACL_SESSIONS,
@@ -23,6 +24,7 @@ from pyvpp_acl.tables import (
     APPLIED,
 )
 from pyvpp_nodes.bench.ground import BASE, INNER, ROUTE, SENDER_MAC, flow, rewritten
+from pyvpp_nodes.bench.ip6 import ONE, frame
 from pyvpp_nodes.bench.model import ETHERNET_BYTES, ethernet, ip4, udp
 
 SENDERS = IPv4Network("10.0.0.0/8")
@@ -75,21 +77,28 @@ def _inside(network: Network | str, within: IPv4Network, random_: random.Random)
 
 
 def arriving(n: int, count: int) -> Callable[[Any, int, int], bytes]:
-    def packet(engine: Any, i: int, size: int) -> bytes:
-        source, destination, source_port, destination_port = flows(n, count)[i % count]
-        payload = bytes(size - ETHERNET_BYTES - 28)
-        return ethernet(IN_MAC, SENDER_MAC, ip4(source, destination, UDP, udp(source_port, destination_port, payload)))
-
-    return packet
+    return lambda engine, i, size: datagram(flows(n, count)[i % count], size)
 
 
-def applied(chosen: Callable[[], tuple[Rule, ...]], lifetime: int = 0) -> Callable[[Any], None]:
-    """Applies a list to what arrives on pg0."""
+def arriving_at(flavour: str, n: int, count: int) -> Callable[[Any, int, int], bytes]:
+    return lambda engine, i, size: datagram(flows_of(flavour, n, count)[i % count], size)
+
+
+def datagram(flow_: Any, size: int) -> bytes:
+    source, destination, source_port, destination_port = flow_
+    payload = bytes(size - ETHERNET_BYTES - 28)
+    return ethernet(IN_MAC, SENDER_MAC, ip4(source, destination, UDP, udp(source_port, destination_port, payload)))
+
+
+def applied(
+    chosen: Callable[[], tuple[Rule, ...]], lifetime: int = 0, interface: str = "pg0", way: str = INPUT
+) -> Callable[[Any], None]:
+    """Applies a list to what arrives on pg0, or elsewhere."""
 
     def prepare(engine: Any) -> None:
         owner: AclPlugin = engine.stack.acl
         index = owner.set_acl(None, chosen())
-        owner.apply(engine.interfaces.by_name("pg0").sw_if_index, INPUT, index)
+        owner.apply(engine.interfaces.by_name(interface).sw_if_index, way, index)
         if lifetime:
             engine.tables[ACL_TIMEOUTS.name].array[:] = lifetime
 
@@ -109,6 +118,18 @@ SCENARIOS = (
             expect=rewritten,
         )
         for name, n in (("10", 10), ("1k", 1000), ("10k", 10000))
+    ),
+    *(
+        Scenario(
+            name=f"acl-10k-{flavour}",
+            summary=f"IPv4 forwarding, a list of 10,000 rules as in {where} on input, stateless",
+            setup=(*BASE, ROUTE),
+            prepare=applied(lambda flavour=flavour: realistic(flavour, 10000)),  # type: ignore[misc]
+            packet=arriving_at(flavour, 10000, FLOWS),
+            variations=FLOWS,
+            expect=rewritten,
+        )
+        for flavour, where in (("acl", "routers"), ("fw", "firewalls"), ("ipc", "hosts"))
     ),
     Scenario(
         name="acl-sessions",
@@ -131,6 +152,16 @@ SCENARIOS = (
         expect=rewritten,
     ),
 )
+
+
+TRAFFIC = (
+    Traffic(name="acl-output", summary="IPv4 forwarding, a list of 1,000 rules on output", setup=(*BASE, ROUTE),
+            prepare=applied(lambda: rules(1000), interface="pg1", way=OUTPUT), packet=arriving(1000, FLOWS)),
+    Traffic(name="acl-6", summary="IPv6 forwarding, a list of 1,000 rules on input", setup=ONE.setup,
+            prepare=applied(lambda: realistic("fw", 1000, 6)), packet=frame),
+    Traffic(name="acl-output-6", summary="IPv6 forwarding, a list of 1,000 rules on output", setup=ONE.setup,
+            prepare=applied(lambda: realistic("fw", 1000, 6), interface="pg1", way=OUTPUT), packet=frame),
+)  # fmt: skip
 
 
 def check_tables(random_: random.Random) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from pyvpp.features import Feature, next_feature
 from pyvpp.jit import jit
 from pyvpp.node import node, set_error
 from pyvpp.typing import I64, U8, U16, U32, U64, Records
-from pyvpp_acl.filter import PASSES, Counter, addresses6, judge
+from pyvpp_acl.classify import both6
+from pyvpp_acl.filter import PASSES, Counter, addresses6, judge, meet
 from pyvpp_acl.sessions import key6
+from pyvpp_acl.tables import CHUNK
 from pyvpp_nodes.integers import int64
 from pyvpp_nodes.kit.transport import transport6
 
@@ -32,21 +34,32 @@ class Next(IntEnum):
 @jit
 def acl_out_ip6(
     heap: U8, meta: Records, frame: U32, nexts: U16, counters: U64, error_base: int, feature_chains: U16, now: int,
-    acl_applied: Records, acl_contexts: Records, acl_roots6: U32, acl_nodes6: U32, acl_ports: U32,
-    acl_classes: U32, acl_bitmaps: U64,
-    acl_tuples: Records, acl_slots: U64, acl_rows: Records, acl_hits: Records, acl_timeouts: I64,
+    acl_applied: Records, acl_contexts: Records, acl_trees: Records, acl_nodes: U64, acl_leaves6: U64,
+    acl_verdicts: U32, acl_hits: Records, acl_seen: U32, acl_found: U64, acl_timeouts: I64,
     acl_sessions6_index: U64, acl_sessions6: Records, adjacencies: Records,
 ) -> None:  # fmt: skip
-    for i, b in enumerate(frame):
-        m = meta[b]
-        ip, at = int64(m.cur) + int64(adjacencies[m.adj].rewrite_bytes), int64(m.tx)
-        applied = acl_applied[uint64(at)]
-        verdict = judge(
-            transport6, addresses6, key6, heap, m, ip, int64(applied.out6), at, applied.reflects != 0, now, counters,
-            acl_contexts, acl_roots6, acl_nodes6, acl_ports, acl_classes, acl_bitmaps, acl_tuples, acl_slots, acl_rows,
-            acl_hits, acl_timeouts, acl_sessions6_index, acl_sessions6,
-        )  # fmt: skip
-        if verdict == PASSES:
-            nexts[i] = next_feature(feature_chains, m)
-        else:
-            nexts[i] = set_error(m, counters, error_base, verdict, Next.DROP)
+    for first in range(0, len(frame), CHUNK):
+        n = min(CHUNK, len(frame) - first)
+        before = counters[Counter.NEW_SESSION]
+        for k in range(n):
+            m = meta[frame[first + k]]
+            ip, at = int64(m.cur) + int64(adjacencies[m.adj].rewrite_bytes), int64(m.tx)
+            applied = acl_applied[uint64(at)]
+            meet(
+                transport6, addresses6, key6, both6, heap, m, ip, k, int64(applied.out6), at,
+                applied.reflects != 0, now, counters, acl_contexts, acl_trees, acl_nodes, acl_leaves6, acl_seen,
+                acl_found, acl_timeouts, acl_sessions6_index, acl_sessions6,
+            )  # fmt: skip
+        for k in range(n):
+            m = meta[frame[first + k]]
+            ip, at = int64(m.cur) + int64(adjacencies[m.adj].rewrite_bytes), int64(m.tx)
+            begun = counters[Counter.NEW_SESSION] != before
+            verdict = judge(
+                transport6, addresses6, key6, both6, heap, m, ip, k, begun, at, now, counters, acl_contexts,
+                acl_trees, acl_leaves6, acl_verdicts, acl_hits, acl_seen, acl_found, acl_timeouts,
+                acl_sessions6_index, acl_sessions6,
+            )  # fmt: skip
+            if verdict == PASSES:
+                nexts[first + k] = next_feature(feature_chains, m)
+            else:
+                nexts[first + k] = set_error(m, counters, error_base, verdict, Next.DROP)

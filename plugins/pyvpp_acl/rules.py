@@ -13,7 +13,7 @@ ICMP, TCP, UDP, ICMP6 = 1, 6, 17, 58
 ANY_PROTOCOL = 0
 """As in VPP. IPv6's hop-by-hop options have that number: an extension header, no protocol to filter by."""
 ALL_PORTS = (0, 0xFFFF)
-MOST_ROWS = 1 << 20
+MOST_ROWS = 1 << 17
 """What sets may make of the lists of one interface."""
 
 
@@ -25,6 +25,8 @@ class Action(IntEnum):
     REFLECT = 2
 
 
+ACTION_BITS = 2
+"""Of a row's verdict; above them is its rule's number."""
 ACTION_WORDS = {Action.DENY: "deny", Action.PERMIT: "permit", Action.REFLECT: "permit+reflect"}
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from hypothesis import strategies as st
 
 from pyvpp.jit import jit
-from pyvpp_acl.classify import NO_ROW, first_row
+from pyvpp_acl.classify import NO_ROW, ask_for_leaves, both4, both6, first_row, put_packet
 from pyvpp_acl.compile import compile_lists
-from pyvpp_acl.rules import ALL_PORTS, ICMP, ICMP6, TCP, UDP, Action, Row
+from pyvpp_acl.rules import ACTION_BITS, ALL_PORTS, ICMP, ICMP6, TCP, UDP, Action, Row
+from pyvpp_acl.tables import MOST_TREES, SEEN_WORDS
 from tests.graph_nodes.forwarding import ip4, ip6
 
 IDENTIFIER = b"\x12\x34\0\1"
@@ -49,19 +50,19 @@ def linear(rows: Sequence[Row], seen: Seen) -> Row | None:
 
 
 @jit
-def look4(roots, nodes, ports, classes, bitmaps, tuples, slots, rows, contexts, number, source, destination, rest):
-    s, d, context = (source[0],), (destination[0],), contexts[number]
-    return first_row(
-        roots, nodes, ports, classes, bitmaps, tuples, slots, rows, context, s, d, rest[0], rest[1], rest[2], rest[3]
-    )
+def look4(contexts, trees, nodes, leaves, seen, found, number, source, destination, rest):
+    s, d = (source[0],), (destination[0],)
+    put_packet(seen, 0, number, s, d, rest[0], (rest[1], rest[2]), rest[3])
+    ask_for_leaves(both4, contexts, trees, nodes, leaves, seen, found, 0)
+    return first_row(both4, contexts, trees, leaves, seen, found, 0)
 
 
 @jit
-def look6(roots, nodes, ports, classes, bitmaps, tuples, slots, rows, contexts, number, source, destination, rest):
-    s, d, context = (source[0], source[1]), (destination[0], destination[1]), contexts[number]
-    return first_row(
-        roots, nodes, ports, classes, bitmaps, tuples, slots, rows, context, s, d, rest[0], rest[1], rest[2], rest[3]
-    )
+def look6(contexts, trees, nodes, leaves, seen, found, number, source, destination, rest):
+    s, d = (source[0], source[1]), (destination[0], destination[1])
+    put_packet(seen, 0, number, s, d, rest[0], (rest[1], rest[2]), rest[3])
+    ask_for_leaves(both6, contexts, trees, nodes, leaves, seen, found, 0)
+    return first_row(both6, contexts, trees, leaves, seen, found, 0)
 
 
 class Compiled:
@@ -69,17 +70,20 @@ class Compiled:
 
     def __init__(self, *lists: tuple[Sequence[Row], int]) -> None:
         self.numbers, self.arrays = compile_lists(lists)
+        self._seen, self._found = np.zeros(SEEN_WORDS, np.uint32), np.zeros(MOST_TREES, np.uint64)
 
     def find(self, number: int, seen: Seen) -> tuple[int, int] | None:
         """The rule's number and action."""
         a, version = self.arrays, seen.source.version
         rest = np.array([seen.protocol, seen.source_port, seen.destination_port, seen.flags], np.int64)
         r = (look4 if version == 4 else look6)(
-            a[f"acl_roots{version}"], a[f"acl_nodes{version}"], a["acl_ports"], a["acl_classes"], a["acl_bitmaps"],
-            a["acl_tuples"], a["acl_slots"], a["acl_rows"], a["acl_contexts"], number, words(seen.source),
-            words(seen.destination), rest,
+            a["acl_contexts"], a["acl_trees"], a["acl_nodes"], a[f"acl_leaves{version}"], self._seen, self._found,
+            number, words(seen.source), words(seen.destination), rest,
         )  # fmt: skip
-        return None if r == NO_ROW else (int(a["acl_rows"][r]["rule"]), int(a["acl_rows"][r]["action"]))
+        if r == NO_ROW:
+            return None
+        verdict = int(a["acl_verdicts"][r])
+        return verdict >> ACTION_BITS, verdict & 3
 
 
 def words(address: Address) -> Any:
