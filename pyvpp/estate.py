@@ -11,6 +11,7 @@ import numpy as np
 from pyvpp.configuration import Entry
 from pyvpp.device.af_packet import AfPacket
 from pyvpp.inheritance import Device, Loan, Memory
+from pyvpp.keepsakes import Kept
 from pyvpp.linux.capture import UplinkState
 
 if TYPE_CHECKING:
@@ -65,11 +66,15 @@ class Rings(msgspec.Struct):
 
 class Switch(msgspec.Struct):
     """The last word of the old process. `since` is when it took its last packet, by the monotonic clock, and `loans`
-    the buffers that Linux has, by AF_XDP interface."""
+    the buffers that Linux has, by AF_XDP interface.
+
+    `kept` is what plugins keep of their tables; then a descriptor comes along.
+    """
 
     rings: dict[str, Rings]
     since: float
     loans: dict[str, Loan] = {}
+    kept: list[Kept] = []
 
 
 class Numbers:

@@ -31,6 +31,7 @@ from pyvpp.estate import (
     ring_rows,
 )
 from pyvpp.inheritance import Inheritance, XdpSockets
+from pyvpp.keepsakes import Keepsakes
 from pyvpp.linux.guardian import Guardian, start_guardian
 from pyvpp.linux.journal import adopt_lock
 from pyvpp.linux.taken import TakenUplink
@@ -107,7 +108,9 @@ class Heir:
                 self.guardian = start_guardian(runtime_dir, hooks, armed=False)
             gc.collect()
             self._channel.send(Said(BUILT))
-            switch, _ = self._channel.receive(Switch, BUILT_SECONDS)
+            switch, files = self._channel.receive(Switch, BUILT_SECONDS)
+            if switch.kept:
+                engine.events.fire("last-take-on", Keepsakes.read(switch.kept, files[0]))
             _set_rings(engine, switch.rings)
             if memory is not None:
                 packet_memory.take_over(engine, memory, switch.loans)

@@ -57,6 +57,7 @@ from pyvpp.estate import (
 )
 from pyvpp.inheritance import Device, Memory
 from pyvpp.interface import HOST
+from pyvpp.keepsakes import Keepsakes
 from pyvpp.linux.journal import lock_of
 from pyvpp.linux.keeper import KEPT, is_kept, pass_signals_on
 from pyvpp.options import DEFAULT_RUNTIME_DIR, HANDOVER, Parser
@@ -249,7 +250,7 @@ def _switch(engine: Engine, channel: Channel, process: subprocess.Popen[bytes], 
             log.warning("%d packets on their way from worker to worker are lost", left)
         with contextlib.ExitStack() as still:
             still.enter_context(engine.barrier())
-            channel.send(Switch(_rings_of(engine), since, packet_memory.loans(engine)))
+            _send_switch(engine, channel, since)
             try:
                 text = _understand(channel, process, GOING, SWITCH_SECONDS)
             except OperatorError:
@@ -265,6 +266,21 @@ def _switch(engine: Engine, channel: Channel, process: subprocess.Popen[bytes], 
         raise
     put_in_place(Path(runtime_dir) / SOCKET_NAME)  # before anybody hears of it
     return text
+
+
+def _send_switch(engine: Engine, channel: Channel, since: float) -> None:
+    """The last word, and what plugins keep of their tables, if they do."""
+    keepsakes = Keepsakes()
+    engine.events.fire("last-hand-over", keepsakes)
+    rings, loans = _rings_of(engine), packet_memory.loans(engine)
+    if not keepsakes:
+        channel.send(Switch(rings, since, loans))
+        return
+    kept, descriptor = keepsakes.write()
+    try:
+        channel.send(Switch(rings, since, loans, kept), [descriptor])
+    finally:
+        os.close(descriptor)
 
 
 def _went_on(channel: Channel) -> bool:

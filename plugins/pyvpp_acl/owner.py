@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lists, the sets and where lists are applied: what operators change, and its projection into the tables."""
 
+import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,9 @@ from pyvpp_acl.compile import compile_lists
 from pyvpp_acl.rules import Action, Network, Rule, Sets, names_in, rows_of
 from pyvpp_acl.sessions import EVERY_INTERFACE, TCP_IDLE, TCP_TRANSIENT, UDP_IDLE, forget
 from pyvpp_acl.tables import ACL_APPLIED, ACL_HITS, ACL_SESSIONS, ACL_SESSIONS6, ACL_TIMEOUTS
-from pyvpp_nodes.kit.hash_table import living, seed
+from pyvpp_nodes.kit.hash_table import in_use, living, put_back, seed
+
+log = logging.getLogger(__name__)
 
 INPUT, OUTPUT = "input", "output"
 FEATURES = {
@@ -74,6 +77,8 @@ class AclPlugin:
         self.state = State()
         self.numbers: dict[tuple[Acl, int], int] = {}
         engine.events.on("interface-deleted", self._forget_interface)
+        engine.events.on("last-hand-over", self._hand_over_sessions)
+        engine.events.on("last-take-on", self._take_on_sessions)
         if before is not None:
             self._succeed(before)
             return
@@ -271,6 +276,31 @@ class AclPlugin:
                 for index, entries in zip(*pairs, strict=True):
                     ended += int(forget(index, entries, sw_if_index))
         return ended
+
+    # ---- another process goes on ------------------------------------------------------------------------------------
+    def _hand_over_sessions(self, keepsakes: Any) -> None:
+        for worker in self._engine.workers:
+            keepsakes.add(f"acl clock {worker.index}", np.array([worker.now]))
+            for table in TABLES.values():
+                parts = in_use(*self._arrays_of(table.name, worker.index))
+                for name, part in zip((f"{table.name}_index", table.name), parts, strict=True):
+                    keepsakes.add(f"{name} {worker.index}", part)
+
+    def _take_on_sessions(self, keepsakes: Any) -> None:
+        """Each worker's own, who sees the same flows as its predecessor: queues and their order stay."""
+        for worker in self._engine.workers:
+            clock = keepsakes.take(f"acl clock {worker.index}", np.int64)
+            for table in TABLES.values():
+                index, entries = self._arrays_of(table.name, worker.index)
+                kept_index = keepsakes.take(f"{table.name}_index {worker.index}", index.dtype)
+                kept = keepsakes.take(f"{table.name} {worker.index}", entries.dtype)
+                if clock is None or kept_index is None or kept is None:
+                    log.warning("acl: sessions in %s are not those of this version; they begin anew", table.name)
+                elif not put_back(index, entries, kept_index, kept, worker.now - int(clock[0])):
+                    log.warning("acl: no room for the sessions in %s; they begin anew", table.name)
+
+    def _arrays_of(self, name: str, worker: int) -> tuple[Any, Any]:
+        return self._engine.tables[f"{name}_index"].worker(worker), self._engine.tables[name].worker(worker)
 
     def _require(self, index: int) -> None:
         if index not in self.state.acls:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.system.conftest import Namespace, Sandbox
-from tests.system.process import ping
+from tests.system.process import PATIENCE, ping, pyvpp_command
 from tests.system.router import CLIENT, CLIENT6, LEFT, RIGHT, SERVER, SERVER6, Router, connected, family_of, listening
 
 PORTS = (22, 53, 80, 443, 1023, 1024, 5000, 8080, 40000, 65535)
@@ -145,3 +145,24 @@ def test_what_a_session_lets_back_in(make_sandbox: Callable[[], Sandbox]) -> Non
             server.settimeout(WAIT)
             with pytest.raises(TimeoutError):
                 server.recv(100)
+
+
+def test_sessions_outlive_an_upgrade(make_sandbox: Callable[[], Sandbox]) -> None:
+    """Nothing but its session lets a connection pass by then, whichever process forwards."""
+    with Router(make_sandbox()).running() as router, listening(router.server, SERVER, 7777) as listener:
+        ctl = router.pyvpp.ctl
+        ctl("set acl-plugin acl permit+reflect tag inside")
+        ctl("set acl-plugin acl deny tag outside")
+        ctl(f"set acl-plugin interface {LEFT} input acl 0")
+        ctl(f"set acl-plugin interface {LEFT} output acl 1")
+        with connected(router.client, SERVER, 7777) as client, listener.accept()[0] as server:
+            server.settimeout(PATIENCE)
+            client.settimeout(PATIENCE)
+            ctl("set acl-plugin acl index 0 deny, permit+reflect src 192.0.2.1")
+            router.node.run(*pyvpp_command("upgrade", "--runtime-dir", router.pyvpp.runtime_dir))
+            shown = [[rule["rule"] for rule in acl["rules"]] for acl in router.pyvpp.data("show acl-plugin acl")]
+            assert [[rule.split()[1] for rule in rules] for rules in shown] == [["deny", "permit+reflect"], ["deny"]]
+            for one, other in ((client, server), (server, client)):
+                one.sendall(b"still here")
+                assert other.recv(100) == b"still here"
+            assert tcp_reaches(router.client, SERVER) == set()

@@ -331,6 +331,24 @@ def seed(instance: Any, random_: Any) -> None:
         array[SEED] = random_.getrandbits(32)
 
 
+def in_use(index: U64, entries: Records) -> tuple[Any, Any]:
+    """The parts of an index and its entries that hold anything, for a process that goes on (`pyvpp.keepsakes`)."""
+    return index[: 2 * (FIRST_SLOTS << int(index[LEVEL]))], entries[: int(index[ENTRIES_USED]) + 1]
+
+
+def put_back(index: U64, entries: Records, kept_index: Any, kept_entries: Any, later: int) -> bool:
+    """Fills an empty table with what `in_use` answered in another process, whose clock is `later` behind this one.
+
+    False when there is less room here; then it stays empty.
+    """
+    if len(kept_index) > len(index) or len(kept_entries) > len(entries):
+        return False
+    index[: len(kept_index)], entries[: len(kept_entries)] = kept_index, kept_entries
+    expires = entries["expires"][: len(kept_entries)]
+    expires[expires > 0] += later
+    return True
+
+
 def living(index: U64, entries: Records, now: int) -> Any:
     """The indices of all entries that live, for control code; a worker may change them meanwhile."""
     return np.flatnonzero(entries["expires"][: int(index[ENTRIES_USED]) + 1] > now)

@@ -161,6 +161,15 @@ class Machine(RuleBasedStateMachine):
         if steps == SMALL:  # all the way round
             assert int(self.index[COUNT]) == len(self.live())
 
+    @rule(later=st.integers(0, 500))
+    def go_on(self, later):
+        """Another process has what was in use; its clock is another one."""
+        index, entries = made(8 * self.words, SMALL)
+        assert table.put_back(index, entries, *table.in_use(self.index, self.entries), later)
+        self.index, self.entries = index, entries
+        self.now += later
+        self.model = {number: (i, expires + later, tag) for number, (i, expires, tag) in self.model.items()}
+
     @rule(passed=st.integers(1, 200))
     def time(self, passed):
         self.now += passed
@@ -221,6 +230,15 @@ def test_keys_that_all_fall_into_one_slot_find_room():
         assert find(index, entries, (i - 1, 5), h, 5) == NONE
     assert int(index[COUNT]) == 0
     assert not index[slots_of(index) :].any()
+
+
+def test_what_finds_no_room_is_not_put_back():
+    index, entries = made(16, 300)
+    for number in range(300):
+        add(index, entries, (number, 5), hashed(index, (number, 5)), 0, 10)
+    smaller = made(16, 100)
+    assert not table.put_back(*smaller, *table.in_use(index, entries), 0)
+    assert not smaller[0].any() and not smaller[1].tobytes().strip(b"\0")
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), min_size=2, max_size=40, unique=True))

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """acl in the graph: its commands, lists and sets that change between packets, sessions from interface to interface."""
 
+import os
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 import pyvpp_acl
 from pyvpp.bench.stand import Stand, stand_for
 from pyvpp.cli.registry import CommandError
+from pyvpp.keepsakes import Keepsakes
 from pyvpp_acl import cli
 from pyvpp_acl.bench import SCENARIOS
 from pyvpp_acl.owner import INPUT, OUTPUT
@@ -135,6 +138,31 @@ def test_another_version_takes_over_lists_hits_and_sessions(stand: Stand) -> Non
     cli.clear_acl_plugin_sessions(stand.engine)
     set_acl(stand, f"index {index} deny")
     assert left(stand) == 0
+
+
+def test_sessions_go_on_in_another_process(stand: Stand, caplog: pytest.LogCaptureFixture) -> None:
+    """Here it is this one: its sessions are ended in between, and its rules deny what has none."""
+    index = set_acl(stand, "permit+reflect")
+    cli.set_acl_plugin_interface(stand.engine, f"pg0 input acl {index}")
+    assert left(stand) == COUNT
+    before = cli.show_acl_plugin_sessions(stand.engine).text
+    set_acl(stand, f"index {index} permit+reflect src 192.0.2.1")
+    given = Keepsakes()
+    stand.engine.events.fire("last-hand-over", given)
+    kept, descriptor = given.write()
+    assert os.fstat(descriptor).st_size < 1 << 20, "what there is room for goes along"
+    found = Keepsakes.read(kept, descriptor)
+    os.close(descriptor)
+    cli.clear_acl_plugin_sessions(stand.engine)
+    assert left(stand) == 0
+    for table in ("acl_sessions", "acl_sessions_index"):
+        stand.engine.tables[table].array[:] = np.zeros((), stand.engine.tables[table].dtype)
+    stand.engine.events.fire("last-take-on", found)
+    assert cli.show_acl_plugin_sessions(stand.engine).text == before
+    assert left(stand) == COUNT
+    assert not caplog.messages
+    stand.engine.events.fire("last-take-on", Keepsakes())
+    assert "sessions in acl_sessions6 are not those of this version; they begin anew" in caplog.text
 
 
 def test_what_is_shown(stand: Stand) -> None:
