@@ -4,7 +4,8 @@
 A policer belongs to no interface: several may use one, and share its tokens. Each worker has tokens of its own, so
 packets that one policer is to judge together have to be seen by one worker (`set interface rx-placement`).
 
-Not here: colour-aware metering, which nothing before a policer could colour packets for, and classes of packets.
+Packets of some DSCPs, a class, may have a policer of their own. A color-aware policer goes by what a router in front
+has marked: the drop precedence of assured forwarding. Not here: classes by anything but the DSCP.
 """
 
 from typing import Any

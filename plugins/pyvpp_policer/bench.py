@@ -6,11 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from pyvpp.bench.scenario import Scenario
+from pyvpp.bench.scenario import Scenario, Traffic
 from pyvpp_nodes.bench.ground import BASE, ROUTE, inner, rewritten, to
 from pyvpp_nodes.fib.tables import ADJACENCIES, ADJACENCY
 from pyvpp_nodes.kit.token_bucket import TOKEN, time_to_fill
-from pyvpp_policer.meter import POLICER, POLICER_APPLIED, POLICER_TOKENS, POLICERS, TOKENS, Action, Kind
+from pyvpp_policer.meter import (
+    CLASSES,
+    POLICER,
+    POLICER_APPLIED,
+    POLICER_CLASSES,
+    POLICER_TOKENS,
+    POLICERS,
+    TOKENS,
+    Action,
+    Kind,
+)
 
 SCENARIO = Scenario(
     name="policer",
@@ -27,6 +37,14 @@ SCENARIO = Scenario(
 )
 
 
+OUTPUT = Traffic(
+    name="policer-output",
+    summary="IPv4 forwarding, the same policer on output",
+    setup=(*SCENARIO.setup[:-1], "policer output name wide pg1"),
+    packet=SCENARIO.packet,
+)
+
+
 def check_tables(random_: random.Random) -> dict[str, Any]:
     """A policer of each kind with small buckets, one of them for each interface."""
     n = 8
@@ -40,11 +58,13 @@ def check_tables(random_: random.Random) -> dict[str, Any]:
         policers["action"][k] = [random_.choice(list(Action)) for _ in range(3)]
         policers["dscp"][k] = [random_.randrange(64) for _ in range(3)]
         tokens["committed"][k], tokens["excess"][k] = policers["burst"][k] * TOKEN, policers["burst2"][k] * TOKEN
+        policers["aware"][k] = random_.randrange(2)
     applied = np.zeros(POLICER_APPLIED.capacity, POLICER_APPLIED.dtype)
     for way in ("input", "output"):
-        applied[way] = [random_.randrange(n) for _ in applied]
+        applied[way] = [random_.randrange(4) for _ in applied]
+    classes = np.array([random_.randrange(n) for _ in range(4 * CLASSES)], np.uint32)
     adjacencies = np.zeros(16, ADJACENCY)
     return {
         POLICERS.name: policers, POLICER_TOKENS.name: tokens, POLICER_APPLIED.name: applied,
-        ADJACENCIES.name: adjacencies,
+        ADJACENCIES.name: adjacencies, POLICER_CLASSES.name: classes,
     }  # fmt: skip

@@ -6,8 +6,8 @@ from typing import Any
 
 from pyvpp.cli.registry import Arguments, CommandError, Output, command, interfaces_of
 from pyvpp.errors import OperatorError
-from pyvpp_policer.meter import Action, Kind
-from pyvpp_policer.owner import INPUT, OUTPUT, Policer, Policers
+from pyvpp_policer.meter import CLASSES, Action, Kind
+from pyvpp_policer.owner import EVERY_CLASS, INPUT, OUTPUT, Policer, Policers
 
 KINDS = {
     "1r2c": Kind.ONE_RATE_TWO_COLOURS,
@@ -44,23 +44,26 @@ def carried_out(change: Callable[..., None], *values: Any) -> None:
 @command(
     "policer add",
     help="policer add name NAME [type 1r2c|1r3c|2r3c-2698|2r3c-4115] [rate kbps|pps] cir N cb N [eir N] [eb N] "
-    "[conform-action drop|transmit|mark-and-transmit DSCP] [exceed-action ...] [violate-action ...]",
+    "[conform-action drop|transmit|mark-and-transmit DSCP] [exceed-action ...] [violate-action ...] [color-aware]",
 )
 def policer_add(engine: Any, args: Arguments) -> None:
     """Make a policer: a committed rate (cir, kbit/s) and burst (cb, bytes), a second one (eir, the peak rate of
-    2r3c-2698; eb) where its type has one. By packets, rates are packets a second and bursts packets."""
+    2r3c-2698; eb) where its type has one. By packets, rates are packets a second and bursts packets. A color-aware one
+    takes packets marked AFx2 for yellow and AFx3 for red, all others for green, and leaves none better than it was."""
     args.expect("name")
     name = args.word("a policer's name")
     kind, by_packets = Kind.ONE_RATE_TWO_COLOURS, False
     numbers = dict.fromkeys(("cir", "cb", "eir", "eb"), 0)
     actions = [Action.TRANSMIT, Action.TRANSMIT, Action.DROP]
-    dscps = [0, 0, 0]
+    dscps, aware = [0, 0, 0], False
     while args:
-        word = args.expect("type", "rate", *numbers, *(f"{colour}-action" for colour in COLOURS))
+        word = args.expect("type", "rate", *numbers, *(f"{colour}-action" for colour in COLOURS), "color-aware")
         if word == "type":
             kind = KINDS[args.choice(*KINDS, what="type")]
         elif word == "rate":
             by_packets = args.choice("kbps", "pps", what="unit") == "pps"
+        elif word == "color-aware":
+            aware = True
         elif word in numbers:
             numbers[word] = args.unsigned(max=MOST_KBPS if word[-1] == "r" else 0xFFFFFFFF, what="a rate or a burst")
         else:
@@ -71,7 +74,7 @@ def policer_add(engine: Any, args: Arguments) -> None:
     unit = 1 if by_packets else BYTES_OF_KBPS
     policer = Policer(
         name, kind, numbers["cir"] * unit, numbers["cb"], numbers["eir"] * unit, numbers["eb"], by_packets,
-        tuple(actions), tuple(dscps),
+        tuple(actions), tuple(dscps), aware,
     )  # fmt: skip
     carried_out(policers_of(engine).add, policer)
 
@@ -113,15 +116,15 @@ def read_name(args: Arguments) -> str:
     return name
 
 
-@command("policer input", help="policer input [apply|unapply] name NAME INTERFACE")
+@command("policer input", help="policer input [apply|unapply] name NAME INTERFACE [dscp DSCP...]")
 def policer_input(engine: Any, args: Arguments) -> None:
-    """Police the IP packets that arrive on an interface."""
+    """Police the IP packets that arrive on an interface, all of them or those of some DSCPs."""
     apply(engine, args, INPUT)
 
 
-@command("policer output", help="policer output [apply|unapply] name NAME INTERFACE")
+@command("policer output", help="policer output [apply|unapply] name NAME INTERFACE [dscp DSCP...]")
 def policer_output(engine: Any, args: Arguments) -> None:
-    """Police the IP packets that are routed out of an interface."""
+    """Police the IP packets that are routed out of an interface, all of them or those of some DSCPs."""
     apply(engine, args, OUTPUT)
 
 
@@ -130,8 +133,13 @@ def apply(engine: Any, args: Arguments, way: str) -> None:
     args.expect("name")
     name = args.word("a policer's name")
     interface = args.interface(engine)
+    classes: list[int] = []
+    if args.accept("dscp"):
+        classes.append(read_dscp(args))
+        while args:
+            classes.append(read_dscp(args))
     args.end()
-    carried_out(policers_of(engine).apply, name, interface.sw_if_index, way, on)
+    carried_out(policers_of(engine).apply, name, interface.sw_if_index, way, classes or EVERY_CLASS, on)
 
 
 @command("show policer", help="show policer [name NAME]", aliases=("show policers",))
@@ -149,7 +157,8 @@ def show_policer(engine: Any, args: Arguments) -> Output:
         row = told(engine, owner, owner.by_name[name])
         rows.append(row)
         unit = row["unit"]
-        lines.append(f'Name "{name}" type {row["type"]}: cir {row["cir"]} {unit}, eir {row["eir"]} {unit}, '
+        kind = row["type"] + (" color-aware" if row["color_aware"] else "")
+        lines.append(f'Name "{name}" type {kind}: cir {row["cir"]} {unit}, eir {row["eir"]} {unit}, '
                      f"cb {row['cb']} bytes, eb {row['eb']} bytes")  # fmt: skip
         for colour in COLOURS:
             of_colour = row[colour]
@@ -164,6 +173,7 @@ def told(engine: Any, owner: Policers, policer: Policer) -> dict[str, Any]:
     unit = 1 if policer.by_packets else BYTES_OF_KBPS
     row: dict[str, Any] = {
         "name": policer.name, "type": WORDS[policer.kind], "unit": "pps" if policer.by_packets else "kbps",
+        "color_aware": policer.aware,
         "cir": policer.rate // unit, "eir": policer.rate2 // unit, "cb": policer.burst, "eb": policer.burst2,
     }  # fmt: skip
     for k, (packets, n) in enumerate(owner.counts(policer.name)):
@@ -171,5 +181,9 @@ def told(engine: Any, owner: Policers, policer: Policer) -> dict[str, Any]:
         action += f" {policer.dscps[k]}" if policer.actions[k] is Action.MARK else ""
         row[COLOURS[k]] = {"action": action, "packets": packets, "bytes": n}
     for way in (INPUT, OUTPUT):
-        row[way] = [i.name for i in interfaces_of(engine) if owner.applied(i.sw_if_index, way) == policer.name]
+        row[way] = [
+            i.name if len(classes) == CLASSES else f"{i.name} dscp {' '.join(map(str, classes))}"
+            for i in interfaces_of(engine)
+            if (classes := owner.applied(i.sw_if_index, way).get(policer.name))
+        ]
     return row

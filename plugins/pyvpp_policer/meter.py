@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three colours: the meters of RFC 2697 (one rate), RFC 2698 and RFC 4115 (two rates), colour-blind, and their tables.
+"""Three colours: the meters of RFC 2697 (one rate), RFC 2698 and RFC 4115 (two rates), and their tables.
+
+A colour-aware one begins with the colour that somebody in front has marked a packet with: the drop precedence of its
+class of assured forwarding (RFC 2597, 6), green where the DSCP has none. It never makes a packet better.
 
 Tokens are the kit's: billionths of a byte (or of a packet), so that nothing is rounded.
 """
@@ -53,6 +56,7 @@ POLICER = record_dtype(
         ("longest2", np.int64),
         ("kind", np.uint8),
         ("by_packets", np.uint8),
+        ("aware", np.uint8),  # of the colour a packet has
         ("action", np.uint8, (COLOURS,)),
         ("dscp", np.uint8, (COLOURS,)),
     ],
@@ -71,6 +75,10 @@ POLICERS = Table("policers", POLICER, 64)
 """The first one is nobody's."""
 POLICER_TOKENS = Table("policer_tokens", TOKENS, 64, per_worker=True)
 POLICER_APPLIED = interface_table("policer_applied", record_dtype([("input", np.uint32), ("output", np.uint32)]))
+"""By sw_if_index: where in POLICER_CLASSES its policers are, in units of CLASSES. The first ones are nobody's."""
+CLASSES = 64
+POLICER_CLASSES = Table("policer_classes", np.uint32, CLASSES)
+"""By DSCP: a policer, 0 for none."""
 
 
 @inline
@@ -91,35 +99,51 @@ def refill(policer: Record, tokens: Record, now: int) -> None:
 
 
 @inline
-def colour_of(policer: Record, tokens: Record, n: int) -> int:
-    """The colour of a packet of n bytes, whose tokens are taken."""
+def colour_of(policer: Record, tokens: Record, n: int, before: int) -> int:
+    """The colour of a packet of n bytes that had one before; its tokens are taken."""
     price = n * TOKEN
     committed, excess = int64(tokens.committed) >= price, int64(tokens.excess) >= price
     if policer.kind == Kind.TWO_RATES_2698:
-        if not excess:
+        if before == RED or not excess:
             return RED
         tokens.excess = int64(tokens.excess) - price
-        if not committed:
+        if before == YELLOW or not committed:
             return YELLOW
         tokens.committed = int64(tokens.committed) - price
         return GREEN
-    if committed:
+    if committed and before == GREEN:
         tokens.committed = int64(tokens.committed) - price
         return GREEN
-    if excess:
+    if excess and before != RED:
         tokens.excess = int64(tokens.excess) - price
         return YELLOW
     return RED
 
 
 @inline
-def police(policer: Record, tokens: Record, n: int, now: int) -> int:
+def police(policer: Record, tokens: Record, n: int, dscp: int, now: int) -> int:
     """The colour of a packet of n bytes that comes now, counted."""
     refill(policer, tokens, now)
-    colour = colour_of(policer, tokens, 1 if policer.by_packets else n)
+    before = precedence(dscp) if policer.aware else GREEN
+    colour = colour_of(policer, tokens, 1 if policer.by_packets else n, before)
     tokens.packets[colour] += uint64(1)
     tokens.bytes[colour] += uint64(n)
     return colour
+
+
+@inline
+def precedence(dscp: int) -> int:
+    """The colour that a DSCP says: of AFxy, classes 1 to 4, y is 1, 2 or 3 (RFC 2597)."""
+    if 8 <= dscp < 40 and dscp & 1 == 0 and dscp & 7:
+        return (dscp & 7) // 2 - 1
+    return GREEN
+
+
+@inline
+def dscp_of(heap: U8, ip: int) -> int:
+    """Of an IPv4 or IPv6 header."""
+    first = int64(be16(heap, ip))
+    return first >> 6 & 63 if first >> 12 == 6 else first >> 2 & 63
 
 
 @inline

@@ -3,6 +3,7 @@
 
 A feature of ip4-output and ip6-output, off until `policer output name NAME INTERFACE`. The bytes of the IP packet
 count (RFC 2697, 2), or packets. Each colour has an action: green is within the committed rate, red beyond everything.
+A class, packets of some DSCPs, may have a policer of its own, or none.
 Dropped packets are counted; a mark is a DSCP, written into the header inside of a tunnel's.
 """
 
@@ -15,7 +16,7 @@ from pyvpp.jit import jit
 from pyvpp.node import node, set_error
 from pyvpp.typing import U8, U16, U32, U64, Records
 from pyvpp_nodes.integers import int64
-from pyvpp_policer.meter import Action, Counter, mark, police
+from pyvpp_policer.meter import CLASSES, Action, Counter, dscp_of, mark, police
 
 ARCS = ("ip4-output", "ip6-output")
 
@@ -33,14 +34,19 @@ class Next(IntEnum):
 @jit
 def policer_output(
     heap: U8, meta: Records, frame: U32, nexts: U16, counters: U64, error_base: int, feature_chains: U16, now: int,
-    policers: Records, policer_tokens: Records, policer_applied: Records, adjacencies: Records,
+    policers: Records, policer_tokens: Records, policer_applied: Records,
+    policer_classes: U32, adjacencies: Records,
 ) -> None:  # fmt: skip
     for i, b in enumerate(frame):
         m = meta[b]
-        k = policer_applied[m.tx].output
-        policer = policers[k]
         front = int64(adjacencies[m.adj].rewrite_bytes)
-        colour = police(policer, policer_tokens[k], int64(m.len) - front, now)
+        dscp = dscp_of(heap, int64(m.cur) + front)
+        k = policer_classes[uint64(int64(policer_applied[m.tx].output) * CLASSES + dscp)]
+        if k == 0:
+            nexts[i] = next_feature(feature_chains, m)
+            continue
+        policer = policers[k]
+        colour = police(policer, policer_tokens[k], int64(m.len) - front, dscp, now)
         action = int64(policer.action[colour])
         if action == Action.DROP:
             nexts[i] = set_error(m, counters, error_base, Counter.DROPPED, Next.DROP)

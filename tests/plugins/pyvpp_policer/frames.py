@@ -12,7 +12,7 @@ from pyvpp.features import FEATURE_CHAINS
 from pyvpp.node import TO_NODE, Node
 from pyvpp.testing import Packet, run_kernel
 from pyvpp_nodes.fib.tables import ADJACENCY
-from pyvpp_policer.meter import POLICER, POLICER_APPLIED, TOKENS, Action, Counter
+from pyvpp_policer.meter import CLASSES, POLICER, POLICER_APPLIED, TOKENS, Action, Counter
 from tests.graph_nodes.forwarding import ip4, ip6
 from tests.plugins.pyvpp_policer.model import Meter, meters
 
@@ -26,15 +26,15 @@ POLICERS_OF_INTERFACES = st.lists(
         st.booleans(),
         st.lists(st.sampled_from(list(Action)), min_size=3, max_size=3),
         st.lists(st.integers(0, 63), min_size=3, max_size=3),
+        st.sets(st.integers(0, 63), max_size=8),
     ),
     min_size=INTERFACES,
     max_size=INTERFACES,
 )
+TOS = st.one_of(st.integers(0, 255), st.sampled_from([40, 48, 57, 152, 248]))
 PACKETS = st.one_of(
-    st.builds(lambda n, tos: ip4(bytes(n), tos=tos), st.integers(8, 200), st.integers(0, 255)),
-    st.builds(
-        lambda n, c: ip6(bytes(n), traffic_class=c, flow_label=0xABCDE), st.integers(8, 200), st.integers(0, 255)
-    ),
+    st.builds(lambda n, tos: ip4(bytes(n), tos=tos), st.integers(8, 200), TOS),
+    st.builds(lambda n, c: ip6(bytes(n), traffic_class=c, flow_label=0xABCDE), st.integers(8, 200), TOS),
 )
 FRAMES = st.lists(
     st.tuples(
@@ -44,6 +44,11 @@ FRAMES = st.lists(
     min_size=1,
     max_size=5,
 )
+
+
+def dscp_of(packet: bytes) -> int:
+    """scapy's opinion."""
+    return int(IPv6(packet).tc if packet[0] >> 4 == 6 else IP(packet).tos) >> 2
 
 
 def marked(packet: bytes, dscp: int) -> bytes:
@@ -59,11 +64,13 @@ def marked(packet: bytes, dscp: int) -> bytes:
 
 
 def check(node: Node, policers: Any, frames: Any) -> None:
-    """Interface k has policer k + 1."""
+    """Interface k has policer k + 1, for all but packets of some DSCPs, which have none."""
     leaving, begun = node.name.endswith("output"), 5
     table, tokens = np.zeros(INTERFACES + 1, POLICER), np.zeros(INTERFACES + 1, TOKENS)
     models: list[Meter] = []
-    for k, (model, by_packets, actions, dscps) in enumerate(policers, 1):
+    classes = np.zeros((INTERFACES + 1, CLASSES), np.uint32)
+    for k, (model, by_packets, actions, dscps, free) in enumerate(policers, 1):
+        classes[k] = [0 if dscp in free else k for dscp in range(CLASSES)]
         row, full = model.rows(begun)
         row["by_packets"], row["action"], row["dscp"] = by_packets, actions, dscps
         table[k], tokens[k] = row[0], full[0]
@@ -81,8 +88,11 @@ def check(node: Node, policers: Any, frames: Any) -> None:
             front = b"\xee" * REWRITES[adjacency] if leaving else b""
             where = {"tx": interface, "rx": 9} if leaving else {"rx": interface, "tx": 9}
             given.append(Packet(front + packet, adj=adjacency, feature=i + 1, **where))
-            _, by_packets, actions, dscps = policers[interface]
-            colour = models[interface].colour(now, 1 if by_packets else len(packet))
+            _, by_packets, actions, dscps, free = policers[interface]
+            if dscp_of(packet) in free:
+                expected.append((TO_NODE | i + 1, front + packet))
+                continue
+            colour = models[interface].colour(now, 1 if by_packets else len(packet), dscp_of(packet))
             action = actions[colour]
             left = marked(packet, dscps[colour]) if action is Action.MARK else packet
             expected.append((0 if action is Action.DROP else TO_NODE | i + 1, front + left))
@@ -93,6 +103,7 @@ def check(node: Node, policers: Any, frames: Any) -> None:
         chains[: len(frame) + 1] = TO_NODE | np.arange(len(frame) + 1)
         tables = {
             "policers": table, "policer_tokens": tokens, "policer_applied": applied, "feature_chains": chains,
+            "policer_classes": classes.reshape(-1),
         } | ({"adjacencies": adjacencies} if leaving else {})  # fmt: skip
         result = run_kernel(node, given, tables, now=now, error_base=ERROR_BASE)
         assert list(zip(result.nexts, result.packets, strict=True)) == expected

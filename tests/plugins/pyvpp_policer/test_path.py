@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """policer in the graph: its commands, and packets of which a burst passes."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import pyvpp_policer
 from pyvpp.bench.stand import Stand, stand_for
 from pyvpp.cli.registry import CommandError
+from pyvpp.keepsakes import Keepsakes
 from pyvpp_nodes.bench.ground import rewritten
 from pyvpp_policer import cli
 from pyvpp_policer.bench import SCENARIO
@@ -64,6 +66,58 @@ def test_another_version_takes_over_policers_and_their_tokens(stand: Stand) -> N
     assert len(stand.catch(COUNT)[1]) <= 1
     cli.policer_input(stand.engine, "unapply name slow pg0")
     assert len(stand.catch(COUNT)[1]) == COUNT
+
+
+def test_tokens_go_on_in_another_process(stand: Stand) -> None:
+    """Which numbers policers by other numbers."""
+    for name in ("other", "slow"):
+        cli.policer_add(stand.engine, SLOW.removeprefix("policer add ").replace("slow", name))
+    cli.policer_input(stand.engine, "name slow pg0")
+    assert len(stand.catch(COUNT)[1]) == 20
+    given = Keepsakes()
+    stand.engine.events.fire("last-hand-over", given)
+    kept, descriptor = given.write()
+    found = Keepsakes.read(kept, descriptor)
+    os.close(descriptor)
+    for name in ("other", "slow"):
+        cli.policer_del(stand.engine, f"name {name}")
+    cli.policer_add(stand.engine, SLOW.removeprefix("policer add "))
+    cli.policer_input(stand.engine, "name slow pg0")
+    stand.engine.events.fire("last-take-on", found)
+    assert len(stand.catch(COUNT)[1]) <= 1
+    (row,) = cli.show_policer(stand.engine).data
+    assert row["conform"]["packets"] in (20, 21)
+
+
+def test_classes_have_policers_of_their_own(stand: Stand) -> None:
+    """All packets here are of DSCP 0."""
+    for name in ("slow", "voice"):
+        cli.policer_add(stand.engine, SLOW.removeprefix("policer add ").replace("slow", name))
+    cli.policer_input(stand.engine, "name voice pg0 dscp EF 5")
+    assert len(stand.catch(COUNT)[1]) == COUNT
+    cli.policer_input(stand.engine, "name slow pg0 dscp CS0 7")
+    assert len(stand.catch(COUNT)[1]) == 20
+    assert [row["input"] for row in cli.show_policer(stand.engine).data] == [["pg0 dscp 0 7"], ["pg0 dscp 5 46"]]
+    with pytest.raises(CommandError, match="policer slow: dscp 46 of the interface's input has voice"):
+        cli.policer_input(stand.engine, "name slow pg0 dscp 8 46")
+    cli.policer_input(stand.engine, "unapply name slow pg0 dscp 0")
+    assert len(stand.catch(COUNT)[1]) == COUNT
+    cli.policer_del(stand.engine, "name voice")
+    cli.policer_input(stand.engine, "unapply name slow pg0 dscp 7")
+    cli.policer_input(stand.engine, "name slow pg0")
+    assert cli.show_policer(stand.engine).data[0]["input"] == ["pg0"]
+
+
+def test_a_colour_aware_one_goes_by_what_was_marked_before(stand: Stand) -> None:
+    """A policer on input marks what is beyond its burst AF13; the one on output drops what is marked so."""
+    cli.policer_add(stand.engine, "name marks rate pps cir 1 cb 10 violate-action mark-and-transmit AF13")
+    cli.policer_add(stand.engine, "name drops color-aware type 1r3c rate pps cir 1 cb 1000 eb 1000")
+    cli.policer_input(stand.engine, "name marks pg0")
+    cli.policer_output(stand.engine, "name drops pg1")
+    assert len(stand.catch(COUNT)[1]) == 10
+    drops = cli.show_policer(stand.engine, "name drops")
+    assert 'Name "drops" type 1r3c color-aware: cir 1 pps' in drops.text
+    assert [drops.data[0][colour]["packets"] for colour in cli.COLOURS] == [10, 0, COUNT - 10]
 
 
 def test_packets_may_be_counted_and_marked(stand: Stand) -> None:
