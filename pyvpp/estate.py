@@ -97,6 +97,6 @@ def ring_rows(engine: Engine) -> list[tuple[str, list[Any], list[Any]]]:
             by_fd = {int(rx["fd"][at]): rx[at] for at in np.flatnonzero(rx["sw_if_index"] == interface.sw_if_index)}
             found.append((interface, by_fd, [array[interface.sw_if_index] for array in tx]))
     return [
-        (interface.name, [by_fd[queue.rings.fileno()] for queue in interface.device.rx_queues], workers)
+        (interface.name, [by_fd[queue.heard.fileno()] for queue in interface.device.rx_queues], workers)
         for interface, by_fd, workers in found
     ]

@@ -16,9 +16,10 @@ Mapping = Callable[[int], int]
 
 
 class Ring(msgspec.Struct, frozen=True):
-    """A queue of packet sockets; its rings lie in the socket, and whoever has it maps them."""
+    """A queue of packet sockets; a ring lies in its socket, and whoever has it maps it."""
 
-    rings: int
+    receiver: int | None
+    transmitter: int
     sender: int
     rx_slots: int
     rx_slot_bytes: int
@@ -27,7 +28,9 @@ class Ring(msgspec.Struct, frozen=True):
     drops: int
 
     def mapped(self, number: Mapping) -> Ring:
-        return msgspec.structs.replace(self, rings=number(self.rings), sender=number(self.sender))
+        receiver = None if self.receiver is None else number(self.receiver)
+        transmitter, sender = number(self.transmitter), number(self.sender)
+        return msgspec.structs.replace(self, receiver=receiver, transmitter=transmitter, sender=sender)
 
 
 class PacketSockets(msgspec.Struct, frozen=True, tag="af-packet"):

@@ -115,7 +115,6 @@ def _ring_text(ring: dict[str, int]) -> str:
 
 def _tx_states(engine: Any, queue: Queue) -> dict[str, int]:
     """How many slots of the transmit ring are in each state."""
-    start = queue.offset + queue.rx_slots * queue.rx_slot_bytes
-    ring = engine.buffers.heap.array[start : start + queue.tx_slots * af_packet_ring.TX_SLOT_BYTES]
+    ring = engine.buffers.heap.array[queue.tx_offset : queue.tx_offset + queue.tx_bytes]
     status = ring.view("<u4")[:: af_packet_ring.TX_SLOT_BYTES // 4]
     return {name: int((status == state).sum()) for state, name in TX_STATES.items()}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """AF_PACKET: an interface of Linux read and written through rings shared with the operating system.
 
-A queue is two sockets. The first has a receive and a transmit ring (TPACKET_V2), which lie in the heap, so that
-kernels copy between ring and buffer by heap offsets. The second has none and sends what is too large for a slot of
-the transmit ring, GSO packets above all, straight from the buffer by one system call each. Both carry
+A queue is three sockets. Two have a ring each (TPACKET_V2), one to receive and one to transmit, which lie in the heap,
+so that kernels copy between ring and buffer by heap offsets. The third has none and sends what is too large for a slot
+of the transmit ring, GSO packets above all, straight from the buffer by one system call each. All carry
 virtio_net_hdr, so that 64 KiB packets and unfinished checksums pass unchanged.
 
 Each worker has a transmit ring of its own, so none waits for another. Packets received are spread over the queues by a
@@ -166,7 +166,7 @@ class AfPacket:
         discipline, where packets pass no program."""
         if self.options.qdisc_bypass or self._egress is not None:
             return
-        sockets = [each for queue in self.queues for each in (queue.rings, queue.sender)]
+        sockets = [each for queue in self.queues for each in queue.sockets]
         self._egress, self.offload = netns.run_in(
             self._namespace, lambda: leave_ipip(self.linux_name, self.ifindex, self.offload, sockets)
         )
@@ -245,7 +245,7 @@ class AfPacket:
 
     @property
     def _socket(self) -> socket.socket:
-        return self.queues[0].rings
+        return self.queues[0].heard
 
     def _join(self, kind: int) -> None:
         self._socket.setsockopt(SOL_PACKET, _ADD_MEMBERSHIP, struct.pack("iHH8x", self.ifindex, kind, 0))

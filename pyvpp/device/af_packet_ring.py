@@ -37,8 +37,8 @@ AF_PACKET_RX_QUEUE = record_dtype(
 AF_PACKET_TX_QUEUE = record_dtype(
     [
         ("tx", "<i8"),  # heap offset of the transmit ring
-        ("fd", "<i4"),  # the socket of the rings
-        ("send_fd", "<i4"),  # the socket without rings
+        ("fd", "<i4"),  # the ring's socket
+        ("send_fd", "<i4"),  # the socket without a ring
         ("tx_slots", "<u4"),  # 0: this interface is none of ours
         ("tx_slot_bytes", "<u4"),
         ("tx_next", "<u4"),

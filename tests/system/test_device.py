@@ -511,7 +511,7 @@ def test_a_large_packet_nobody_takes_is_not_taken_for_the_next(
 def test_a_full_queue_cuts_large_packets(vnet_peer: socket.socket, uplink: tuple[Rig, AfPacket]) -> None:
     """Small ones find room in the ring; what was cut is lost and counted, the rest stays in step."""
     rig, device = uplink
-    device.queues[0].rings.setsockopt(socket.SOL_SOCKET, 33, 1)  # SO_RCVBUFFORCE: the least there is
+    device.queues[0].heard.setsockopt(socket.SOL_SOCKET, 33, 1)  # SO_RCVBUFFORCE: the least there is
     for frame in (large(60000, 1), large(9000, 2), PLAIN + ethernet(60), large(9000, 3)):
         vnet_peer.send(frame)
     assert [r.data for r in rig.receive(at_least=2)] == [large(60000, 1)[10:], ethernet(60)]
