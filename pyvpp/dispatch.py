@@ -55,7 +55,7 @@ NODE_ROW = record_dtype(
         ("adaptive", np.uint8),  # an input whose packets keep the worker awake for a moment
         ("in_vain", np.uint8),  # how often in a row that moment passed without a packet, at most SPIN_DOUBT
         ("unawaited", np.uint8),  # how many more of its packets do not keep the worker awake
-        ("asked", np.uint8),  # an input that is always asked, but lets the worker sleep
+        ("asked", np.uint8),  # an input that is asked in every round, but lets the worker sleep
         ("via", np.uint16),  # an input's packets go there first, which finds in `feature` where to; 0: to no other
         ("stages", np.uint8),  # leaves packets in rings to other workers, to be published when they have been traced
         ("pad", np.uint8, (1,)),  # to 128 bytes
@@ -103,6 +103,10 @@ SPIN_SHARE = 6  # one 64th of the time may be spent on waiting in vain
 SPIN_SAVED = 2_000_000  # ns of that time that may be saved up
 SPIN_DOUBT = 6  # 2 to this power: of how many packets that none follows one is still waited after
 WAKE = 0xFFFFFFFF
+
+# ns after which a worker that is awake asks epoll again, with packets and without. A call is worth some twenty packets,
+# and it takes the locks of the rings that others fill at this moment.
+ASK_BUSY, ASK_AWAKE = 50_000, 2_000
 
 # the context every entry gets: addresses and lengths
 CONTEXT_HEAP, CONTEXT_META, CONTEXT_POOL, CONTEXT_EMIT, CONTEXT_NOW, CONTEXT_WORKER = 0, 2, 4, 6, 8, 9
@@ -444,6 +448,7 @@ def run_worker(
     heard = awaited = 0  # the input they came from, and the one whose packets were waited after
     credit = 0  # ns that may be waited in vain
     credited = 0
+    asked_at = 0  # when epoll was asked last
     while cycles() < control[START_AT]:
         pass
     while True:
@@ -601,18 +606,18 @@ def run_worker(
             credited = now
             awaited = heard
             awake_until = now + control[SPIN_NS] if credit > 0 and is_worth_waiting(rows[heard]) else now
-        # Asked every round when idle, every eighth under load: one system call is worth some twenty packets.
         timeout = 0
-        if worked or polled:
-            if rounds & 7:
+        if worked or polled or now < awake_until:
+            if now - asked_at < (ASK_BUSY if worked else ASK_AWAKE):
                 continue
-        elif now >= awake_until:
+        else:
             timeout = SLEEP_MS
             rings = array_at(control[HANDOFF_ADDRESS], control[HANDOFF_WORDS], np.int64)
             if control[HANDOFF_ADDRESS] and not lay_down(rings, context[CONTEXT_WORKER]):
                 timeout = 0
             control[SLEEPS] += timeout != 0
         control[EPOLLS] += 1
+        asked_at = now
         found = epoll_wait(control[EPOLL_FD], events.ctypes.data, EPOLL_EVENTS, timeout)
         woken_by_fd = 0
         for k in range(found):

@@ -275,12 +275,14 @@ class Engine:
         *,
         instance: int | None = None,
         placed: Callable[[Worker], None] = lambda worker: None,
+        mapped: bool = False,
     ) -> int:
         """An input node for a queue of an interface, asked when one of the descriptors is readable.
 
         It is read by the worker with the fewest queues unless one is named, and goes with the interface. `instance` is
         what the kernel finds its row by, the interface's number unless said otherwise; `placed` is told by which worker
-        the queue is read. When there can be none, the interface is deleted, and the exception goes on.
+        the queue is read; what `mapped` means says `RxQueue`. When there can be none, the interface is deleted, and the
+        exception goes on.
         """
         try:
             index = self.graph.instantiate(template, name, interface.sw_if_index if instance is None else instance)
@@ -288,7 +290,7 @@ class Engine:
             self.interfaces.delete(interface)
             raise
         interface.nodes.append(index)
-        queue = self.rx_queues.add(interface, index, tuple(fds), worker, placed)
+        queue = self.rx_queues.add(interface, index, tuple(fds), worker, placed, mapped)
         interface.on_delete.insert(0, lambda: self.rx_queues.remove(queue))
         return index
 

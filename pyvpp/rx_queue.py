@@ -32,7 +32,8 @@ class RxMode(Enum):
 @dataclass(eq=False)
 class RxQueue:
     """A queue of an interface. `placed` is told by which worker it is going to be read, at a barrier; what it raises
-    leaves the queue where it is."""
+    leaves the queue where it is. `mapped`: a look into memory shows whether packets wait. A worker that is awake takes
+    it in every round and needs no system call to learn of them."""
 
     interface: Interface
     number: int
@@ -40,6 +41,7 @@ class RxQueue:
     fds: tuple[int, ...]
     worker: "Worker"
     placed: "Callable[[Worker], None]"
+    mapped: bool = False
     mode: RxMode = RxMode.ADAPTIVE
 
 
@@ -72,10 +74,11 @@ class RxQueues:
         fds: tuple[int, ...],
         worker: int | None = None,
         placed: "Callable[[Worker], None]" = lambda worker: None,
+        mapped: bool = False,
     ) -> RxQueue:
         """A queue read by an input node that is in the graph already."""
         chosen = self._engine.workers[self.least_busy() if worker is None else worker]
-        queue = RxQueue(interface, len(self.of(interface)), node, fds, chosen, placed)
+        queue = RxQueue(interface, len(self.of(interface)), node, fds, chosen, placed, mapped)
         placed(chosen)
         self._queues.append(queue)
         self._begin(queue)
@@ -124,7 +127,7 @@ class RxQueues:
     def _end(queue: RxQueue) -> None:
         for fd in queue.fds:
             queue.worker.unwatch(fd)
-        for field in ("ready", "polled", "adaptive"):
+        for field in ("ready", "polled", "adaptive", "asked"):
             queue.worker.rows[queue.node][field] = 0
 
     @staticmethod
@@ -132,3 +135,4 @@ class RxQueues:
         row = queue.worker.rows[queue.node]
         row["polled"] = queue.mode is RxMode.POLLING
         row["adaptive"] = queue.mode is RxMode.ADAPTIVE
+        row["asked"] = queue.mapped

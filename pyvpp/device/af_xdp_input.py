@@ -187,6 +187,8 @@ def af_xdp_input(
     received = interface_rx[sw_if_index]
     at = le32(heap, int(ring.rx_consumer))
     waiting = entries(acquire32(heap, int(ring.rx_producer)), at, int(ring.slots))
+    if waiting == 0:  # asked in every round: nothing is to be stored where Linux looks
+        return 0
     produced = 0
     segments = 0
     while waiting > 0 and produced < len(frame) and segments < SEGMENTS_AT_ONCE:

@@ -77,7 +77,9 @@ def add_af_xdp_interface(
         def placed(worker: Worker, queue: int = number) -> None:
             device.read_by(engine.buffers, queue, worker.index)
 
-        engine.add_input("af-xdp-input", node, interface, [fd], worker, instance=first + number, placed=placed)
+        engine.add_input(
+            "af-xdp-input", node, interface, [fd], worker, instance=first + number, placed=placed, mapped=True
+        )
     return interface
 
 

@@ -98,7 +98,7 @@ def _attach_rings(engine: "Engine", interface: Interface, device: AfPacket) -> N
         rows.append(free_row(rx))
         queue.attach_rx(rx.array[rows[-1]], interface.sw_if_index)
         node = queue_node(interface, number)
-        engine.add_input("af-packet-input", node, interface, queue.poll_fds(), instance=rows[-1])
+        engine.add_input("af-packet-input", node, interface, queue.poll_fds(), instance=rows[-1], mapped=True)
 
 
 def free_row(table: TableInstance) -> int:
