@@ -2,7 +2,8 @@
 """interface-output: count what leaves by an interface, drop it when the interface is down, pass it to the driver.
 
 A template: each interface has an instance of its own, `<interface>-output`, which leads to the interface's
-`<interface>-tx`; VPP's interface-output-template. The arc interface-output starts here.
+`<interface>-tx`; VPP's interface-output-template. The arc interface-output starts here; packets that go along it are
+counted at its end, as the driver gets them: features drop, join and cut them.
 """
 
 from enum import IntEnum
@@ -73,5 +74,6 @@ def interface_output(
     if arc:
         for i, b in enumerate(frame):
             nexts[i] = enter_arc(feature_chains, meta[b], arc)
+        return
     interface_tx[instance].packets += uint64(len(frame))
     interface_tx[instance].bytes += uint64(sent)

@@ -38,4 +38,6 @@ def test_features_come_first():
     arc[1] = 4
     chains = np.full(16, 0x8123, np.uint16)
     tables = {"interfaces": INTERFACES, "interface_output_arc": arc, "feature_chains": chains}
-    assert run_kernel(interface_output, [Packet(b"abc")], tables, instance=1).nexts == [0x8123]
+    result = run_kernel(interface_output, [Packet(b"abc")], tables, instance=1)
+    assert result.nexts == [0x8123]
+    assert not result.tables["interface_tx"]["packets"].any()  # the end of the arc counts what is left

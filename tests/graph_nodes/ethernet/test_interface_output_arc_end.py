@@ -18,10 +18,14 @@ TX_NEXT[[1, 2]] = 0x8033, 0x8044
 
 @given(frames(st.sampled_from([1, 2, 3])))
 def test_by_the_interface_it_leaves_by(interfaces):
-    packets = [Packet(b"abc", tx=tx) for tx in interfaces]
+    packets = [Packet(bytes(60 + tx), tx=tx) for tx in interfaces]
     result = run_kernel(interface_output_arc_end, packets, {"interface_tx_next": TX_NEXT})
     assert result.nexts == [int(TX_NEXT[tx]) or Next.DROP for tx in interfaces]
     assert result.counters[Counter.DELETED] == interfaces.count(3)
+    sent = result.tables["interface_tx"]
+    leaving = [interfaces.count(tx) for tx in (1, 2)]
+    assert sent["packets"].tolist()[:4] == [0, *leaving, 0]
+    assert sent["bytes"].tolist()[:4] == [0, leaving[0] * 61, leaving[1] * 62, 0]
 
 
 def test_the_table_follows_the_interfaces():
