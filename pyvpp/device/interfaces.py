@@ -15,7 +15,7 @@ import numpy as np
 from pyvpp.device.af_packet import AfPacket
 from pyvpp.device.af_packet_socket import Options
 from pyvpp.device.af_xdp import AfXdp
-from pyvpp.device.tap import Tap, open_namespace, reattach, set_up_pod
+from pyvpp.device.tap import QUEUE_PACKETS, Tap, open_namespace, reattach, set_up_pod
 from pyvpp.errors import OperatorError
 from pyvpp.interface import P2P, UPLINK, Interface
 from pyvpp.linux import netns
@@ -198,7 +198,7 @@ def add_tap(
     try:
         with _closed_on_failure(device):
             if not known:
-                device.configure(mtu=mtu or DEFAULT_TUN_MTU, up=True)
+                device.configure(mtu=mtu or DEFAULT_TUN_MTU, up=True, queue=QUEUE_PACKETS)
             if not known and address:
                 what = f"host-ip4-addr {address}"
                 device.add_address(address)

@@ -69,6 +69,10 @@ _IFF_VNET_HDR = 0x4000
 _IFF_MULTI_QUEUE = 0x0100
 _IFF_PERSIST = 0x0800
 
+QUEUE_PACKETS = 4096
+"""What a worker that was not scheduled for a while finds without a loss, as many as in a packet socket's ring. Linux
+gives a TAP or TUN 500 and, unlike with a NIC, stops nobody who sends more."""
+
 CSUM, TSO4, TSO6, TSO_ECN, USO4, USO6 = 1, 2, 4, 8, 0x20, 0x40
 # What we accept from Linux, best first: older kernels know no UDP segmentation and answer EINVAL to the whole.
 OFFLOADS = (CSUM | TSO4 | TSO6 | TSO_ECN | USO4 | USO6, CSUM | TSO4 | TSO6 | TSO_ECN, CSUM, 0)
@@ -170,8 +174,11 @@ class Tap:
         """Readable when Linux has sent a packet."""
         return (self.fds[queue],)
 
-    def configure(self, *, mac: bytes | None = None, mtu: int | None = None, up: bool | None = None) -> None:
-        self._inside(lambda: tap_link.set_link(self.name, mac=mac, mtu=mtu, up=up))
+    def configure(
+        self, *, mac: bytes | None = None, mtu: int | None = None, up: bool | None = None, queue: int | None = None
+    ) -> None:
+        """Sets what is given of the Linux end; `queue`: how many packets wait for us before any is lost."""
+        self._inside(lambda: tap_link.set_link(self.name, mac=mac, mtu=mtu, up=up, queue=queue))
 
     def add_pod_address(self, address: IPv4Address) -> None:
         """The address as a /32 and everything else by this interface, which is all that a pod needs."""
@@ -275,7 +282,7 @@ def _dead() -> int:
 
 def set_up_pod(tun: Tap, address: IPv4Address, mtu: int) -> None:
     """A pod's end of a TUN: up, addressed, its default route. Raises OSError; what is there already stays."""
-    tun.configure(mtu=mtu, up=True)
+    tun.configure(mtu=mtu, up=True, queue=QUEUE_PACKETS)
     tun.add_pod_address(address)
 
 

@@ -27,9 +27,13 @@ def _opened() -> Iterator[Any]:
             raise OSError(error.code, os.strerror(error.code)) from error
 
 
-def set_link(name: str, *, mac: bytes | None = None, mtu: int | None = None, up: bool | None = None) -> None:
-    """Sets what is given, the address before the interface goes up. Raises OSError."""
+def set_link(
+    name: str, *, mac: bytes | None = None, mtu: int | None = None, up: bool | None = None, queue: int | None = None
+) -> None:
+    """Sets what is given, the address before the interface goes up; `queue` in packets. Raises OSError."""
     changes: dict[str, Any] = {}
+    if queue is not None:
+        changes["txqlen"] = queue
     if mac is not None:
         changes["address"] = mac.hex(":")
     if mtu is not None:

@@ -1094,6 +1094,22 @@ def test_a_tun_answers_on_the_queue_that_wrote(namespaces: Namespaces) -> None:
     device.close()
 
 
+def test_a_pod_that_sends_while_nobody_reads_loses_nothing_at_first(namespaces: Namespaces) -> None:
+    """As many packets as QUEUE_PACKETS, not the 500 for which Linux makes a TUN."""
+    pod_namespace = open_namespace(namespaces.names[1])
+    rig, device = Rig(), Tap("eth0", layer3=True, namespace=pod_namespace)
+    os.close(pod_namespace)
+    set_up_pod(device, IPv4Address("10.20.0.5"), mtu=1400)
+    rig.attach(device)
+    with namespaces.far_socket(socket.AF_INET, socket.SOCK_DGRAM) as pod:
+        for number in range(1000):
+            pod.sendto(number.to_bytes(2, "big"), ("8.8.8.8", 53))
+    found = [packet.data[28:] for packet in rig.receive(at_least=1000, wait=10)]
+    assert found == [number.to_bytes(2, "big") for number in range(1000)]
+    rig.done()
+    device.close()
+
+
 def test_a_pod_speaks_through_its_tun(namespaces: Namespaces) -> None:
     pod_namespace = open_namespace(namespaces.names[1])
     rig, device = Rig(), Tap("eth0", layer3=True, namespace=pod_namespace)
