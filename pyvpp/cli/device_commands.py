@@ -39,9 +39,9 @@ def create_host_interface(engine: Any, args: Arguments) -> Output:
         elif args.accept("num-rx-queues"):
             chosen["rx_queues"] = args.unsigned(min=1, max=MOST_QUEUES, what="a number of queues")
         elif args.accept("rx-ring-size"):
-            chosen["rx_slots"] = _ring_size(args)
+            chosen["rx_slots"] = _ring_size(args, "rx-ring-size")
         elif args.accept("tx-ring-size"):
-            chosen["tx_slots"] = _ring_size(args)
+            chosen["tx_slots"] = _ring_size(args, "tx-ring-size")
         elif args.accept("qdisc-bypass"):
             chosen["qdisc_bypass"] = True
         elif args.accept("hw-addr"):
@@ -53,11 +53,11 @@ def create_host_interface(engine: Any, args: Arguments) -> Output:
     return created(devices.add_host_interface(engine, name, mac=mac, options=Options(**chosen)))
 
 
-def _ring_size(args: Arguments) -> int:
+def _ring_size(args: Arguments, key: str) -> int:
     """A power of two, as VPP wants it."""
-    n = args.unsigned(min=LEAST_SLOTS, max=MOST_SLOTS, what="a number of packets")
-    if n & (n - 1):
-        raise CommandError(f"ring size {n} is no power of two")
+    n = args.unsigned(what="a number of packets")
+    if not LEAST_SLOTS <= n <= MOST_SLOTS or n & (n - 1):
+        raise CommandError(f"{key} {n}: a power of two from {LEAST_SLOTS} to {MOST_SLOTS}")
     return n
 
 

@@ -11,10 +11,12 @@ from typing import Any, Protocol
 
 from pyvpp.device.af_packet_ring import TX_SLOT_BYTES
 from pyvpp.device.nic_options import NicOptions
+from pyvpp.errors import OperatorError
 from pyvpp.inheritance import Ring
 
 RX_RING_BYTES = 8 << 20
 RX_SLOT_BYTES = 2048  # and twice as large until a packet of the MTU fits
+MOST_RX_BYTES = 256 << 20  # of a receive ring, which Linux makes of memory that is never paged out
 RX_OVERHEAD = 128  # TPACKET_V2's own header and address (52), virtio_net_hdr, alignment, Ethernet header, two tags
 
 SOL_PACKET = 263
@@ -99,13 +101,14 @@ class Queue:
         opened: list[socket.socket] = []
         try:
             if receives:
+                check_rx_slots(options.rx_slots, mtu)
                 self.rx_slots = options.rx_slots or RX_RING_BYTES // self.rx_slot_bytes
                 opened.append(self._open(rx_slots=self.rx_slots, deaf=in_company))
                 self.receiver = opened[-1]
             opened.append(self._open(tx_slots=self.tx_slots))
             self.transmitter = opened[-1]
             self.sender = self._open()
-        except OSError:
+        except (OSError, OperatorError):
             for each in opened:
                 each.close()
             raise
@@ -243,6 +246,13 @@ def rx_slot_bytes(mtu: int) -> int:
     while size < mtu + RX_OVERHEAD:
         size *= 2
     return size
+
+
+def check_rx_slots(slots: int, mtu: int) -> None:
+    """Raises OperatorError where a receive ring of so many slots would take too much memory."""
+    most = MOST_RX_BYTES // rx_slot_bytes(mtu)
+    if slots > most:
+        raise OperatorError(f"rx-ring-size {slots}: at most {most} for an MTU of {mtu}")
 
 
 def _ring_request(slot_bytes: int, slots: int) -> bytes:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pyvpp.buffers import HUGEPAGES
 from pyvpp.device.af_packet import AfPacket
 from pyvpp.device.af_packet_socket import Options as PacketOptions
+from pyvpp.device.af_packet_socket import check_rx_slots
 from pyvpp.device.af_xdp import AfXdp, check_mtu
 from pyvpp.device.af_xdp_interface import add_af_xdp_interface
 from pyvpp.device.af_xdp_socket import AF_XDP, LEAST_SLOTS, MOST_SLOTS, RX_SLOTS, TX_SLOTS, Options
@@ -60,10 +61,11 @@ def choose_driver(name: str, wanted: str, pages: str, nic: NicOptions = AS_USUAL
 
     To be called in a thread without an event loop. Raises OperatorError when the one that is wanted cannot be.
     """
-    if wanted == AF_PACKET_DRIVER:
-        return Choice(AF_PACKET_DRIVER, nic=nic)
     linux = LinuxInterface(name)
     try:
+        check_rx_slots(nic.rx_ring_size or 0, linux.mtu())
+        if wanted == AF_PACKET_DRIVER:
+            return Choice(AF_PACKET_DRIVER, nic=nic)
         if wanted == AF_XDP_DRIVER:
             check_af_xdp(name, linux, nic)
             return Choice(AF_XDP_DRIVER, nic=nic)

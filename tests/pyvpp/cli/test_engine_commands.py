@@ -72,6 +72,12 @@ def test_errors(engine):
     assert run(engine, "show errors").data == []
 
 
+@pytest.mark.parametrize(("key", "size"), [("rx-ring-size", 100), ("tx-ring-size", 8), ("rx-ring-size", 131072)])
+def test_a_ring_size_that_cannot_be_is_named_with_what_could(engine, key, size):
+    with pytest.raises(CommandError, match=f"^create host-interface: {key} {size}: a power of two from 16 to 65536$"):
+        run(engine, f"create host-interface name x {key} {size}")
+
+
 def test_buffers(engine):
     before = run(engine, "show buffers").data
     assert [pool["used"] for pool in before] == [0, 0]
