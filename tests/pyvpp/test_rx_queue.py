@@ -258,6 +258,25 @@ def test_adaptive_stays_awake_after_a_packet(stand: Stand) -> None:
     assert stand.count(d.SLEEPS) == sleeps
 
 
+def test_an_awake_worker_looks_in_every_round_at_a_queue_that_lies_in_memory(stand: Stand) -> None:
+    """Whatever epoll says; one that sleeps is still woken, and a worker that has lost the queue looks no more."""
+    interface, device = stand.plug()
+    (queue,) = stand.engine.rx_queues.of(interface)
+    queue.mapped = True
+    stand.run(f"set interface rx-mode {interface.name} adaptive")
+    stand.engine.start()
+    stand.until_asleep()
+    stand.engine.workers[0].control[d.SPIN_NS] = LONG
+    device.send()
+    stand.until(lambda: stand.read(interface) == [1, 0])
+    row = stand.engine.workers[0].rows[queue.node]
+    calls, loops = int(row["calls"]), stand.count(d.LOOPS)
+    stand.until(lambda: stand.count(d.LOOPS) > loops + 1000)
+    assert int(row["calls"]) - calls >= 999
+    stand.tell(f"set interface rx-placement {interface.name} worker 1")
+    assert (row["asked"], stand.engine.workers[1].rows[queue.node]["asked"]) == (0, 1)
+
+
 def test_waiting_in_vain_is_paid_for(stand: Stand) -> None:
     """Packets that come as soon as the wait for them has ended: before long nobody waits for them any more."""
     interface, device = stand.plug()
