@@ -16,6 +16,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pyvpp.device.af_packet import AfPacket
 from pyvpp.device.linux_interface import LinuxInterface
 from pyvpp.errors import OperatorError
 from pyvpp.linux.follow import Changes, is_plugged_in, note_changes
@@ -132,7 +133,7 @@ class Follower:
                 return f"{uplink.tap_name}: somebody removed its TAP"
             self._keep_mac(uplink, tap, mac)
             try:
-                here = nic.device.mtu()
+                here = nic.device.linux.mtu()
             except OSError:
                 if self._is_back(uplink):
                     return f"{uplink.tap_name}: its NIC was unplugged and is back"
@@ -154,6 +155,13 @@ class Follower:
 
     def _set_mtu(self, uplink: TakenUplink, tap: LinuxInterface, nic: Any, mtu: int, before: int) -> None:
         """What the TAP takes the NIC has to carry."""
+        if mtu > before and not isinstance(nic.device, AfPacket):
+            log.warning(
+                "%s: MTU %d stays: %s carries no more without being made anew", uplink.tap_name, before, nic.kind
+            )
+            with contextlib.suppress(OSError):
+                tap.set_mtu(before)
+            return
         peer = self._engine.interfaces.array["peer"][nic.sw_if_index]
         try:
             nic.device.linux.set_mtu(mtu)
@@ -161,7 +169,7 @@ class Follower:
                 if interface is not None:
                     self._engine.interfaces.set_mtu(interface, mtu)
             log.info("%s: MTU %d, as its TAP", uplink.tap_name, mtu)
-        except (OSError, OperatorError, AttributeError) as error:
+        except (OSError, OperatorError) as error:
             log.warning("%s: the NIC keeps MTU %d, and so does the TAP: %s", uplink.tap_name, before, error)
             with contextlib.suppress(OSError):
                 tap.set_mtu(before)

@@ -20,7 +20,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pyvpp.errors import OperatorError
-from pyvpp.linux import ethtool, multicast, programs, stacked
+from pyvpp.linux import ethtool, multicast, other_sockets, programs, stacked
 from pyvpp.linux.discipline import Discipline, read_disciplines
 from pyvpp.linux.ethtool import Offload
 from pyvpp.linux.neighbors import Neighbor, read_neighbors
@@ -98,6 +98,7 @@ class UplinkState(msgspec.Struct, frozen=True):
     multicast: tuple[str, ...] = ()  # link-layer addresses set by hand
     groups: tuple[str, ...] = ()  # that sockets have joined
     vlans: tuple[Vlan, ...] = ()  # built on it
+    packet_sockets: tuple[str, ...] = ()  # bound to it, `socket:[inode]`: when the TAP has died nobody else knows them
 
     @property
     def is_up(self) -> bool:
@@ -243,6 +244,7 @@ def read_uplink(ip: Any, link: Any) -> UplinkState:
         multicast=multicast.read_static(name),
         groups=multicast.read_groups(name),
         vlans=read_vlans(ip, ifindex),
+        packet_sockets=tuple(other_sockets.packet_sockets(ifindex)),
     )
 
 

@@ -19,7 +19,7 @@ import msgspec
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from pyvpp.linux import capture, multicast, rtnetlink
+from pyvpp.linux import capture, multicast, other_sockets, rtnetlink
 from pyvpp.linux.capture import UplinkState
 from pyvpp.linux.journal import Entry, Journal
 from pyvpp.linux.neighbors import read_neighbors
@@ -139,6 +139,7 @@ def as_changed(ip: Any, entry: Entry, tap: Any | None) -> UplinkState:
         neighbors=read_neighbors(ifindex),
         groups=multicast.read_groups(name),
         vlans=capture.read_vlans(ip, ifindex),
+        packet_sockets=tuple(other_sockets.packet_sockets(ifindex)),
     )
 
 
@@ -155,7 +156,7 @@ def _labelled(address: capture.Address, name: str, wanted: str) -> capture.Addre
 def note_changes(runtime_dir: str | Path, learned: bool = False) -> list[tuple[UplinkState, UplinkState]]:
     """Puts into the journal what changed on the TAPs since it was written: each uplink's state before and now.
 
-    Groups alone are no reason to write, nor are neighbors that Linux has learned unless `learned`.
+    Groups alone are no reason to write, nor are packet sockets and neighbors that Linux has learned unless `learned`.
     Raises OperatorError when the journal cannot be written, OSError when Linux does not tell.
     """
     journal = Journal(runtime_dir)
@@ -180,4 +181,6 @@ def note_changes(runtime_dir: str | Path, learned: bool = False) -> list[tuple[U
 def _settled(state: UplinkState, learned: bool) -> UplinkState:
     """Without what changes by itself all the time."""
     kept = tuple(neighbor for neighbor in state.neighbors if learned or not neighbor.learned)
-    return msgspec.structs.replace(state, neighbors=kept, groups=())
+    return msgspec.structs.replace(
+        state, neighbors=kept, groups=(), packet_sockets=state.packet_sockets if learned else ()
+    )

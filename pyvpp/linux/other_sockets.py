@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ from pyvpp.linux import netns
 
 _PIDFD_GETFD = 438  # the same on every architecture
 _PROTOCOL_COLUMN, _INDEX_COLUMN, _INODE_COLUMN = 3, 4, 8  # of /proc/net/packet
+
+_GONE = -1  # the index of a link that was there once
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -62,19 +64,23 @@ def _copies_of(pid: int, wanted: list[tuple[int, str]]) -> Iterator[tuple[str, i
         os.close(process)
 
 
-def packet_sockets(ifindex: int) -> dict[str, int]:
-    """Protocols of the packet sockets that are bound to a link, by `socket:[inode]`."""
+def packet_sockets(ifindex: int, orphans: Container[str] = ()) -> dict[str, int]:
+    """Protocols of the packet sockets that are bound to a link, by `socket:[inode]`.
+
+    Those of a link that went away are bound to none; of these `orphans` are meant as well.
+    """
     rows = [line.split() for line in Path("/proc/thread-self/net/packet").read_text().splitlines()[1:]]
     return {
         f"socket:[{row[_INODE_COLUMN]}]": int(row[_PROTOCOL_COLUMN], 16)
         for row in rows
         if int(row[_INDEX_COLUMN]) == ifindex
+        or (int(row[_INDEX_COLUMN]) == _GONE and f"socket:[{row[_INODE_COLUMN]}]" in orphans)
     }
 
 
-def find_packet_sockets(ifindex: int) -> list[PacketSocket]:
+def find_packet_sockets(ifindex: int, orphans: Container[str] = ()) -> list[PacketSocket]:
     """Copies of those of other processes; to be closed by `close`."""
-    protocols = packet_sockets(ifindex)
+    protocols = packet_sockets(ifindex, orphans)
     return [PacketSocket(copy, protocols[target]) for target, copy in copies(set(protocols))] if protocols else []
 
 

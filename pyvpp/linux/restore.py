@@ -211,7 +211,8 @@ class GiveBack:
             self._write()
         self._members = multicast.find_members(entry.tap_ifindex, self.state.groups)
         stack.callback(multicast.close, self._members)
-        self._packet_sockets = other_sockets.find_packet_sockets(entry.tap_ifindex)
+        orphans = self.state.packet_sockets
+        self._packet_sockets = other_sockets.find_packet_sockets(entry.tap_ifindex, orphans)
         stack.callback(other_sockets.close, self._packet_sockets)
         self._vlans = Vlans(self.state.vlans)
         self._vlans.remember()

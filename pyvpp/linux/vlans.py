@@ -51,7 +51,7 @@ class Vlans:
         for vlan in self._all():
             index = vlan.state.ifindex
             self._members[index] = multicast.find_members(index, vlan.state.groups)
-            self._packet_sockets[index] = other_sockets.find_packet_sockets(index)
+            self._packet_sockets[index] = other_sockets.find_packet_sockets(index, vlan.state.packet_sockets)
 
     def remove(self) -> None:
         """Takes them off the link they are on; those in them go, too. Raises OSError."""
