@@ -115,6 +115,33 @@ def frames_are_judged(node: Node, rows: Sequence[Row], frame: Any, only: int | N
             assert hits[row.number]["bytes"] == sum(lengths)
 
 
+def sessions_begin_within_a_chunk(node: Node, version: int) -> None:
+    """The second packet of a flow goes on with the session of the first, and its answer passes though rules deny it."""
+    one, other, third = HOSTS[version]
+    everywhere = ip_network("0.0.0.0/0" if version == 4 else "::/0")
+    given = [
+        Row(3, Action.REFLECT, ip_network(one), everywhere, UDP, ALL_PORTS, ALL_PORTS, 0, 0),
+        Row(5, Action.PERMIT, ip_network(third), everywhere, UDP, ALL_PORTS, ALL_PORTS, 0, 0),
+    ]
+    there, back = Seen(one, other, UDP, 1024, 53), Seen(other, one, UDP, 53, 1024)
+    stranger, free = Seen(other, one, UDP, 53, 1025), Seen(third, one, UDP, 1, 2)
+    frame = [(seen, False, 1, 0) for seen in (back, there, there, back, stranger, free)]
+    timeouts = np.array([TIMEOUTS[k] for k in range(3)], np.int64)
+    result = run(node, frame, {**Lists(given, version).tables, "acl_timeouts": timeouts})
+    check_nexts(result, [False, True, True, True, False, True], [Counter.DENY] * 6)
+    counted = {Counter.DENY: 2, Counter.TOO_MANY_SESSIONS: 0, Counter.PERMIT: 1}
+    counted |= {Counter.NEW_SESSION: 1, Counter.EXIST_SESSION: 2}
+    assert {counter: int(result.counters[counter]) for counter in Counter} == counted
+    assert result.tables["acl_hits"]["packets"].nonzero()[0].tolist() == [3, 5]
+    assert result.tables["acl_hits"]["packets"][[3, 5]].tolist() == [1, 1]
+    (session,) = (
+        each for each in result.tables[f"acl_sessions{'' if version == 4 else '6'}"] if each["expires"]
+    )  # fmt: skip
+    assert int(session["packets"]) == 3
+    before = sum(len(packet_of(seen)) + (int(REWRITES[0])) for seen in (there, there, back))
+    assert int(session["bytes"]) == before
+
+
 TIMEOUTS = {UDP_IDLE: 50, TCP_TRANSIENT: 20, TCP_IDLE: 200}
 HOSTS = {4: [IPv4Address(f"10.0.0.{n}") for n in (1, 2, 9)], 6: [IPv6Address(f"2001:db8::{n}") for n in (1, 2, 9)]}
 PORTS = [53, 1024, 4000]

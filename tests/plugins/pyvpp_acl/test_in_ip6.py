@@ -2,13 +2,17 @@
 from hypothesis import given
 
 from pyvpp_acl.in_ip6 import acl_in_ip6
-from tests.plugins.pyvpp_acl.machine import SETTINGS, SessionMachine, frames_are_judged
+from tests.plugins.pyvpp_acl.machine import SETTINGS, SessionMachine, frames_are_judged, sessions_begin_within_a_chunk
 from tests.plugins.pyvpp_acl.model import frames, rows
 
 
 @given(rows(6), frames(6))
 def test_every_packet_is_judged_by_the_first_row(given_rows, frame):
     frames_are_judged(acl_in_ip6, given_rows, frame)
+
+
+def test_sessions_begin_within_a_chunk():
+    sessions_begin_within_a_chunk(acl_in_ip6, 6)
 
 
 class Machine(SessionMachine):

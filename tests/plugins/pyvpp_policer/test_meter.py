@@ -34,13 +34,15 @@ STEPS = st.lists(
 def test_every_packet_has_the_colour_of_the_rfc(model, begun, steps):
     """Nanoseconds between packets of so many bytes; the colours also after an hour of silence."""
     policer, tokens = model.rows(begun)
-    now, seen = begun, [0, 0, 0]
+    now, seen, sizes = begun, [0, 0, 0], [0, 0, 0]
     for passed, n, dscp in [*steps, (3600 * SECOND, 100, 12), (1, 100, 0)]:
         now += passed
         colour = int(police(policer, tokens, n, dscp, now))
         assert colour == model.colour(now, n, dscp)
         seen[colour] += 1
+        sizes[colour] += n
     assert tokens["packets"][0].tolist() == seen
+    assert tokens["bytes"][0].tolist() == sizes
 
 
 def test_one_rate_lets_its_burst_pass_and_then_its_rate():
