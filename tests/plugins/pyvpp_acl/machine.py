@@ -127,7 +127,10 @@ def sessions_begin_within_a_chunk(node: Node, version: int) -> None:
     stranger, free = Seen(other, one, UDP, 53, 1025), Seen(third, one, UDP, 1, 2)
     frame = [(seen, False, 1, 0) for seen in (back, there, there, back, stranger, free)]
     timeouts = np.array([TIMEOUTS[k] for k in range(3)], np.int64)
-    result = run(node, frame, {**Lists(given, version).tables, "acl_timeouts": timeouts})
+    sessions = small_sessions()
+    for table in (sessions["acl_sessions"], sessions["acl_sessions6"]):  # what others have left there
+        table["packets"], table["bytes"], table["flags"] = 7, 700, 18
+    result = run(node, frame, {**Lists(given, version).tables, **sessions, "acl_timeouts": timeouts})
     check_nexts(result, [False, True, True, True, False, True], [Counter.DENY] * 6)
     counted = {Counter.DENY: 2, Counter.TOO_MANY_SESSIONS: 0, Counter.PERMIT: 1}
     counted |= {Counter.NEW_SESSION: 1, Counter.EXIST_SESSION: 2}
@@ -137,7 +140,7 @@ def sessions_begin_within_a_chunk(node: Node, version: int) -> None:
     (session,) = (
         each for each in result.tables[f"acl_sessions{'' if version == 4 else '6'}"] if each["expires"]
     )  # fmt: skip
-    assert int(session["packets"]) == 3
+    assert int(session["packets"]) == 3 and session["flags"].tolist() == [0, 0]
     before = sum(len(packet_of(seen)) + (int(REWRITES[0])) for seen in (there, there, back))
     assert int(session["bytes"]) == before
 

@@ -8,9 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyvpp.jit import jit
 from pyvpp_acl import bench
+from pyvpp_acl.classify import row_number
+from pyvpp_acl.compile import Boxes
 from pyvpp_acl.rules import ALL_PORTS, Action, Row, Sets, for_later_fragments, rows_of
 from tests.plugins.pyvpp_acl.model import Compiled, Seen, linear, packets, rows
+
+
+@jit
+def number_of(words):
+    return row_number(words[len(words) - 1])
 
 
 def agrees(compiled: Compiled, number: int, given_rows: list[Row], seen: Seen) -> None:
@@ -65,6 +73,31 @@ def test_every_port_of_every_kind_of_range():
         source = IPv4Network((k << 8, 24))[7]
         for port in {max(0, low - 1), low, (low + high) // 2, high, min(65535, high + 1), *range(k, 65536, 4099)}:
             agrees(compiled, number, given_rows, Seen(source, source, 17, 5, port))
+
+
+def test_a_row_says_its_number():
+    """In two pieces, between its ports."""
+    row = Row(
+        0, Action.PERMIT, IPv4Network("10.0.0.0/8"), IPv4Network("10.0.0.0/8"), 6, (1, 65535), (65535, 65535), 2, 3
+    )
+    numbers = [1, 255, 65535, 65536, 0x12345678, 0xFFFFFFFE]
+    assert [int(number_of(Boxes([row], 4).words(number)[0])) for number in numbers] == numbers
+
+
+@pytest.mark.parametrize(("kind", "bits"), [(IPv4Network, 32), (IPv6Network, 128)])
+def test_every_bit_of_an_address_counts_up_to_the_prefix_length(kind, bits):
+    """One row alone, which no node tells apart from others: what is compared is compared in full."""
+    address = 0x5A3CF00F_5A3CF00F_A5C30FF0_A5C30FF0 >> 128 - bits
+    for length in (1, 7, 31, 32, 33, 63, 64, 65, 95, 96, 97, 127, 128):
+        if length > bits:
+            continue
+        network, host = kind((address, length), strict=False), kind((address, bits))[0]
+        given_rows = [Row(0, Action.PERMIT, network, network, 6, ALL_PORTS, (80, 80), 0, 0)]
+        compiled = Compiled((given_rows, network.version))
+        for bit in range(bits):
+            other = kind((address ^ 1 << bit, bits))[0]
+            for ends in ((other, host), (host, other)):
+                agrees(compiled, compiled.numbers[0], given_rows, Seen(*ends, 6, 9, 80))
 
 
 @pytest.mark.slow

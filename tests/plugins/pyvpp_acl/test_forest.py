@@ -107,7 +107,7 @@ def test_prefixes_of_every_length_around_one_address() -> None:
 def test_flags_hide_no_row() -> None:
     """A rule for SYN in front of one for every packet, many times over."""
     given_rows = [
-        Row(k, Action.PERMIT, EVERYWHERE, EVERYWHERE, TCP, ALL_PORTS, (k // 2, k // 2 + 40), *((2, 18), (0, 0))[k & 1])
+        Row(k, Action.PERMIT, EVERYWHERE, EVERYWHERE, 0, ALL_PORTS, (k // 2, k // 2 + 40), *((2, 18), (0, 0))[k & 1])
         for k in range(400)
     ]
     here = IP4[0][1]
