@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -213,8 +214,11 @@ def wait_until_restored(sandbox: Pair, seconds: float = 10) -> None:
 
 
 def guardian_of(sandbox: Pair) -> int:
-    pids = run("ip", "netns", "pids", sandbox.host.name).stdout.split()
-    return next(int(pid) for pid in pids if b"-m\0pyvpp.linux.guardian" in Path("/proc", pid, "cmdline").read_bytes())
+    for pid in run("ip", "netns", "pids", sandbox.host.name).stdout.split():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if b"-m\0pyvpp.linux.guardian" in Path("/proc", pid, "cmdline").read_bytes():
+                return int(pid)
+    raise AssertionError("no guardian")
 
 
 @pytest.mark.parametrize("rich", [False, True])
