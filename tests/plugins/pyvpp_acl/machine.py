@@ -68,6 +68,9 @@ def run(node: Node, frame: Any, tables: dict[str, Any], now: int = 1000) -> Resu
         where = {"tx": interface, "rx": (interface + 1) % INTERFACES} if leaving else {"rx": interface}
         given.append(Packet(front + packet_of(seen, later_fragment), adj=adjacency, feature=i + 1, **where))
     more = {"adjacencies": adjacencies} if leaving else {}
+    more["acl_applied"] = tables["acl_applied"].copy()
+    for version in (4, 6):  # the other way nothing may pass
+        more["acl_applied"][f"{'in' if leaving else 'out'}{version}"] = 0
     sessions = {
         "acl_hits": np.zeros(64, ACL_HITS.dtype),
         **small_sessions(),
@@ -115,9 +118,19 @@ def frames_are_judged(node: Node, rows: Sequence[Row], frame: Any, only: int | N
             assert hits[row.number]["bytes"] == sum(lengths)
 
 
+def longer_than_a_chunk(node: Node, version: int) -> None:
+    """Two chunks and a part of one, in each of which others pass."""
+    one, other, _ = HOSTS[version]
+    everywhere = ip_network("0.0.0.0/0" if version == 4 else "::/0")
+    given = [Row(2, Action.PERMIT, ip_network(one), everywhere, UDP, ALL_PORTS, ALL_PORTS, 0, 0)]
+    frame = [(Seen(*((other, one) if k % 3 else (one, other)), UDP, k, 53), False, k % 4, 0) for k in range(150)]
+    frames_are_judged(node, given, frame)
+
+
 def sessions_begin_within_a_chunk(node: Node, version: int) -> None:
     """The second packet of a flow goes on with the session of the first, and its answer passes though rules deny it."""
     one, other, third = HOSTS[version]
+    longer_than_a_chunk(node, version)
     everywhere = ip_network("0.0.0.0/0" if version == 4 else "::/0")
     given = [
         Row(3, Action.REFLECT, ip_network(one), everywhere, UDP, ALL_PORTS, ALL_PORTS, 0, 0),
