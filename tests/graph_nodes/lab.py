@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
+from socket import AF_INET
 from types import SimpleNamespace
 from typing import Any
 
@@ -228,7 +229,7 @@ class Lab:
         engine.interfaces.set_peer(self.uplink, self.host)
         engine.interfaces.set_peer(self.host, self.uplink)
         state = SimpleNamespace(
-            addresses=[SimpleNamespace(interface=IPv4Interface(f"{UPLINK_IP}/24"))],
+            addresses=[SimpleNamespace(family=AF_INET, interface=IPv4Interface(f"{UPLINK_IP}/24"))],
             routes=[SimpleNamespace(table=254, destination="default", gateway=GATEWAY)],
             vlans=[SimpleNamespace(id=5, tpid=0x8100, state=self._vlan_state())],
         )
@@ -243,7 +244,7 @@ class Lab:
             mac=UPLINK_MAC.hex(":"),
             mtu=1500,
             is_up=True,
-            addresses=[SimpleNamespace(interface=IPv4Interface(f"{VLAN_IP}/24"))],
+            addresses=[SimpleNamespace(family=AF_INET, interface=IPv4Interface(f"{VLAN_IP}/24"))],
             routes=[SimpleNamespace(table=254, destination="10.67.0.0/16", gateway=VLAN_GATEWAY)],
         )
 

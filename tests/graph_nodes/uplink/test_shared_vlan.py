@@ -6,6 +6,7 @@ The packet generator's interfaces play the uplink (pg0) and the host's TAP (pg1)
 
 from collections.abc import Iterator
 from ipaddress import IPv4Interface
+from socket import AF_INET
 from types import SimpleNamespace
 
 import pytest
@@ -42,8 +43,8 @@ class Lab(Console):
         interfaces.set_peer(self.host, self.pg0)
         self.engine.events.fire("uplink-added", self.pg0, self.host, SimpleNamespace(
             addresses=[], routes=[], vlans=[SimpleNamespace(id=5, tpid=0x8100, state=SimpleNamespace(
-                mac=MAC, mtu=1500, is_up=True, addresses=[SimpleNamespace(interface=IPv4Interface(f"{OWN}/24"))],
-                routes=[SimpleNamespace(table=254, destination="default", gateway=GATEWAY)],
+                mac=MAC, mtu=1500, is_up=True, addresses=[SimpleNamespace(family=AF_INET, interface=IPv4Interface(f"{OWN}/24"))],
+                routes=[SimpleNamespace(table=254, destination="0.0.0.0/0", gateway=GATEWAY)],
             ))],
         ))  # fmt: skip
         self.engine.stack.fib4.update(f"{POD}/32", [attached(self.pod.sw_if_index)], source=Source.API)
