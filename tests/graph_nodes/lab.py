@@ -230,7 +230,7 @@ class Lab:
         engine.interfaces.set_peer(self.host, self.uplink)
         state = SimpleNamespace(
             addresses=[SimpleNamespace(family=AF_INET, interface=IPv4Interface(f"{UPLINK_IP}/24"))],
-            routes=[SimpleNamespace(table=254, destination="default", gateway=GATEWAY)],
+            routes=[SimpleNamespace(table=254, destination="0.0.0.0/0", gateway=GATEWAY)],
             vlans=[SimpleNamespace(id=5, tpid=0x8100, state=self._vlan_state())],
         )
         engine.events.fire("uplink-added", self.uplink, self.host, state)

@@ -224,7 +224,7 @@ REFUSED = {
     "trace add ip4-lookup": "trace add: unexpected end of input (expected a number of packets)",
     "trace add ip4-lokup 5": "trace add: unknown node `ip4-lokup' (did you mean ip4-lookup?)",
     "pcap trace rx file /nowhere/x": "pcap trace: file /nowhere/x: No such file or directory",
-    "ping 10.0.0.300": "ping: invalid address `10.0.0.300' (expected an IP4 address)",
+    "ping 10.0.0.300": "ping: invalid address `10.0.0.300' (expected an IP4/IP6 address)",
     "exec /nowhere": "exec: failed to open `/nowhere': No such file or directory",
 }  # fmt: skip
 
