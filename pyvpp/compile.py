@@ -132,14 +132,14 @@ def load_entry(node: Node, checked: bool = False) -> Any:
     except (EOFError, OSError, ValueError, KeyError, ImportError, AttributeError) as error:
         kept = [*directory.rglob(f"{name}.*.nbi"), *directory.rglob(f"{name}.*.nbc")]
         if not kept:  # numba itself tripped: over a record's field that does not exist
-            raise KernelError(_in_kernel(node, error)) from error
+            raise KernelError(in_kernel(node, error)) from error
         log.warning("compiled code of %s is damaged (%s): compiling anew", node.name, error)
         for stale in kept:
             stale.unlink(missing_ok=True)
         return load_entry(node, checked)
     except Exception as error:
         if type(error).__module__.startswith("numba"):
-            raise KernelError(_in_kernel(node, error)) from error
+            raise KernelError(in_kernel(node, error)) from error
         if type(error).__module__ in ("pickle", "_pickle"):
             shutil.rmtree(directory, ignore_errors=True)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +148,7 @@ def load_entry(node: Node, checked: bool = False) -> Any:
         raise
 
 
-def _in_kernel(node: Node, error: Exception) -> str:
+def in_kernel(node: Node, error: Exception) -> str:
     """numba's explanation, a page long, as one line: the line of the source it stopped at, and what it did not like."""
     code = plain(node.kernel).__code__
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))

@@ -9,7 +9,6 @@ kernels run on random frames as well, as in `pyvpp plugin check`: one that reads
 without a next, writes what other workers may be writing or does not return is refused before it meets a packet.
 """
 
-import contextlib
 import json
 import logging
 import os
@@ -26,7 +25,7 @@ import numba
 import numpy as np
 
 from pyvpp import loader
-from pyvpp.compile import KernelError, compile_node
+from pyvpp.compile import KernelError, compile_node, in_kernel
 from pyvpp.errors import in_one_line
 from pyvpp.faults import where
 from pyvpp.jit import BOUNDSCHECK, FLAGS, number_functions_from
@@ -77,8 +76,11 @@ def tried(declarations: Declarations, plugin: Plugin, frames: int, tell: Callabl
     assert plugin.package is not None
     shared = {table.name for table in declarations.tables.values() if table.shared}
     for node in kernels_of(declarations, plugin):
-        with contextlib.suppress(Exception):  # the first frame meets it again
+        try:
             run_kernel(node, [], tables_for(plugin.package, random.Random(1)), error_base=1)  # compiles it
+        except Exception as error:  # any other the first frame meets again
+            if isinstance(error, KeyError) or type(error).__module__.startswith("numba"):
+                raise KernelError(in_kernel(node, error)) from error
         tell(node.name)
         for number in range(1, frames + 1):
             outcome = try_node(node, plugin.package, shared, number)

@@ -60,7 +60,11 @@ class Net:
     def __init__(self, sandbox: Sandbox) -> None:
         names = ("client", "node", "server", "station")
         self.client, self.node, self.server, self.station = (sandbox.namespace(name) for name in names)
-        for end in (self.client, self.server, self.station):  # which would look for IPv6 routers: drops nobody counts on
+        for end in (
+            self.client,
+            self.server,
+            self.station,
+        ):  # which would look for IPv6 routers: drops nobody counts on
             end.run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
         sandbox.join(self.client, "eth0", self.node, "left")
         sandbox.join(self.server, "eth0", self.node, "right")
