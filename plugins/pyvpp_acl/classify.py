@@ -13,8 +13,8 @@ leaves are words of 64 bits: addresses and their masks, then twice two ports bes
 Packets are looked up CHUNK at a time, in two turns: all are led to their leaves, which are asked for, then all are
 compared. That saves a quarter of the time among 10,000 rows, whose leaves do not fit the first cache.
 
-Clocks a packet for the lookup alone, the least of ten runs in turn on one core of an EPYC Zen 4 that others kept busy,
-which at most doubles them: random flows, half of which match a rule of the list; lists of `bench` and of `synthetic`:
+Clocks a packet for the lookup alone, the least of ten runs, each line measured by itself on one core of an EPYC Zen 4
+that others kept busy: random flows, half of which match a rule of the list; lists of `bench` and of `synthetic`:
 
     rules                                     10, bench   acl   fw  ipc     10,000, bench   acl    fw   ipc
     this                                             22    24   46   50               188   304   380   330
