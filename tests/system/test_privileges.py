@@ -25,10 +25,14 @@ ONLY_NEEDED = ",".join(("-all", *(f"+{capability.name.removeprefix('CAP_').lower
 def assert_reduced(process: int) -> None:
     """Every thread of a process has what is needed and will never have more."""
     most = privileges.of().permitted & privileges.bits(NEEDED)
-    tasks = list(Path(f"/proc/{process}/task").iterdir())
-    assert tasks
-    for task in tasks:
-        has = privileges.of(task)
+    seen = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        try:
+            seen.append(privileges.of(task))
+        except (FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+            assert not task.exists()
+    assert seen
+    for has in seen:
         assert (has.effective, has.permitted, has.bounding, has.inheritable, has.ambient) == (most, most, most, 0, 0)
         assert has.no_new
 
